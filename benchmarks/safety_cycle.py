@@ -1,0 +1,177 @@
+"""One cycle of the safety controller, stage by stage, with bare inverse kinematics beside it.
+
+`python benchmarks/safety_cycle.py --json benchmarks/results/safety_cycle.json`; docs/benchmarks.md says how.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import daqp
+import numpy as np
+import pinocchio as pin
+import typer
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.figures import MILLI, summary
+from benchmarks.tables import safety_tables
+from vla_ros.commands.shared import plain_errors
+from vla_ros.contract import load_contract
+from vla_ros.control.controller import SafetyController
+from vla_ros.robots import robot_names
+from vla_ros.robots.kinematics import Kinematics
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import NANOSECONDS, ActionChunk, ActionKind, Array, JointState
+
+STAGES = {
+    "reference": (("executor", "sample"), ("_cartesian", "step")),
+    "inverse kinematics": (("_ik", "follow_pose"),),
+    "tracker": (("_tracker", "step"),),
+    "shield": (("_shield", "judge"),),
+}
+"""Methods of the controller's parts that make up a stage; the rest of `update` is the rest."""
+CHUNK_PERIOD, STEP, HORIZON, AGE = 0.2, 0.2, 8, 0.1
+"""Seconds between chunks and between steps, steps, age of a chunk's observation [s]."""
+RADIUS, TURN = 0.05, 6.0
+"""The motion: circles of this radius [m], one in so many seconds."""
+WARM_UP = 200
+"""Cycles that are not counted."""
+
+
+class Clock:
+    """Nanoseconds spent in each stage of the present cycle."""
+
+    def __init__(self, controller: SafetyController) -> None:
+        """Put a stopwatch around every stage's methods."""
+        self.spent = dict.fromkeys(STAGES, 0)
+        for stage, methods in STAGES.items():
+            for part, method in methods:
+                owner = getattr(controller, part)
+                setattr(owner, method, self._timed(stage, getattr(owner, method)))
+
+    def _timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        def timed(*args: Any) -> Any:
+            begun = time.perf_counter_ns()
+            result = call(*args)
+            self.spent[stage] += time.perf_counter_ns() - begun
+            return result
+
+        return timed
+
+
+def cycles(robot: str, count: int) -> dict[str, Any]:
+    """Times of `count` cycles of a robot's controller while its tool circles: summaries [ms] by stage."""
+    contract = load_contract(robot)
+    spec, period = contract.robot, 1.0 / contract.control_rate
+    controller = SafetyController(contract, period)
+    clock = Clock(controller)
+    none = np.zeros(0)
+    now, sequence, due = NANOSECONDS, 0, CHUNK_PERIOD
+    measured = JointState(now, spec.home, none, none)
+    controller.activate(measured, spec.gripper.max_width, 0.0)
+    columns: dict[str, list[int]] = {name: [] for name in ("whole cycle", *STAGES, "rest")}
+    naked = NakedKinematics(spec, period)
+    bare = []
+    interventions = 0
+    gc.collect()
+    gc.freeze()
+    for tick in range(1, count + WARM_UP + 1):
+        moment = tick * period
+        stamp = now + round(moment * NANOSECONDS)
+        if moment >= due:
+            sequence, due = sequence + 1, due + CHUNK_PERIOD
+            controller.submit(_circle(sequence, stamp, moment, spec), moment, stamp)
+        clock.spent = dict.fromkeys(STAGES, 0)
+        begun = time.perf_counter_ns()
+        result = controller.update(moment, stamp, measured, period)
+        whole = time.perf_counter_ns() - begun
+        measured = JointState(stamp, result.setpoint.positions, result.setpoint.velocities, none)
+        begun = time.perf_counter_ns()
+        naked.step(measured.positions)
+        spent_bare = time.perf_counter_ns() - begun
+        if tick <= WARM_UP:
+            continue
+        bare.append(spent_bare)
+        interventions += bool(result.interventions)
+        for name, spent in {"whole cycle": whole, **clock.spent}.items():
+            columns[name].append(spent)
+        columns["rest"].append(whole - sum(clock.spent.values()))
+    gc.unfreeze()
+    columns["bare inverse kinematics (pinocchio, daqp)"] = bare
+    return {
+        "rate": contract.control_rate,
+        "cycles": count,
+        "cycles_with_interventions": interventions,
+        "end_state": controller.state.name,
+        "stages_ms": {name: summary(MILLI * np.array(v, float), tails=True) for name, v in columns.items()},
+    }
+
+
+class NakedKinematics:
+    """What any differential inverse kinematics must do: Jacobian, error, one box-bounded programme."""
+
+    def __init__(self, spec: RobotSpec, period: float) -> None:
+        """Aims at the home pose."""
+        kinematics = Kinematics(spec)
+        self._model, self._data = kinematics.model, kinematics.model.createData()
+        self._frame = self._model.getFrameId(spec.tcp_frame)
+        pin.framesForwardKinematics(self._model, self._data, spec.home)
+        self._goal = self._data.oMf[self._frame].copy()
+        self._bound = spec.applied.velocity
+        self._damping = 1e-3 * np.eye(spec.dof)
+        self._rows, self._sense = np.zeros((0, spec.dof)), np.zeros(spec.dof, np.int32)
+
+    def step(self, q: Array) -> Array:
+        """Joint velocities (n,) [rad/s] towards the goal."""
+        jacobian = pin.computeFrameJacobian(self._model, self._data, q, self._frame, pin.LOCAL_WORLD_ALIGNED)
+        placement = self._data.oMf[self._frame]
+        error = np.concatenate(
+            [
+                self._goal.translation - placement.translation,
+                pin.log3(self._goal.rotation @ placement.rotation.T),
+            ]
+        )
+        hessian = jacobian.T @ jacobian + self._damping
+        gradient = -jacobian.T @ (10.0 * error)
+        solution, _, _, _ = daqp.solve(hessian, gradient, self._rows, self._bound, -self._bound, self._sense)
+        return np.asarray(solution)
+
+
+def _circle(sequence: int, now: int, moment: float, spec: RobotSpec) -> ActionChunk:
+    """The next steps of a circle in the y-z plane, below the home pose."""
+    angles = 2.0 * np.pi / TURN * (moment - AGE + STEP * np.arange(HORIZON + 1))
+    steps = np.diff(RADIUS * np.column_stack([np.zeros(HORIZON + 1), np.sin(angles), np.cos(angles)]), axis=0)
+    return ActionChunk(
+        stamp=now - round(AGE * NANOSECONDS),
+        sequence=sequence,
+        kind=ActionKind.CARTESIAN_DELTA,
+        period=STEP,
+        gripper_width=np.full(HORIZON, spec.gripper.max_width),
+        translation=steps,
+        quaternion=np.tile([0.0, 0.0, 0.0, 1.0], (HORIZON, 1)),
+    )
+
+
+@plain_errors
+def main(
+    robot: Annotated[list[str] | None, typer.Option(help="Robot; may be given several times.")] = None,
+    count: Annotated[int, typer.Option("--cycles", min=10, help="Cycles to time per robot.")] = 5000,
+    json_path: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+) -> None:
+    """Time the safety controller's cycle, stage by stage, back to back in one process."""
+    document = {"benchmark": "safety_cycle", **machine.describe()}
+    document["robots"] = {name: cycles(name, count) for name in robot or robot_names()}
+    Console().print(*safety_tables(document), sep="\n")
+    if json_path is not None:
+        machine.write_json(json_path, document)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,187 @@
+"""Results as tables: for the terminal, and for docs/benchmarks.md, which holds what is committed.
+
+`python benchmarks/tables.py` writes the tables of benchmarks/results into the document anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.machine import ROOT
+
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
+_MARKED = r"(<!-- {name}: begin[^\n]*-->\n).*?(<!-- {name}: end -->)"
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One table: heads and cells as text."""
+
+    title: str
+    heads: Sequence[str]
+    cells: Sequence[Sequence[str]]
+
+    def rich(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title, title_justify="left")
+        for number, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if number else "left")
+        for row in self.cells:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For a document."""
+        lines = [
+            f"**{self.title}**",
+            "",
+            "| " + " | ".join(self.heads) + " |",
+            "|---" + "|---:" * (len(self.heads) - 1) + "|",
+            *("| " + " | ".join(row) + " |" for row in self.cells),
+        ]
+        return "\n".join(lines)
+
+
+def graph_rows(document: Document) -> list[Rows]:
+    """The tables of `graph.py`."""
+    runs = document["runs"]
+    frames, setup = document["frames"], document["setup"]
+    targets = [
+        [name, _number(t["value"]), _number(t["limit"]), "yes" if t["met"] else "NO"]
+        + ([", ".join(_number(v) for v in runs["targets"][name])] if runs["count"] > 1 else [])
+        for name, t in document["targets"].items()
+    ]
+    heads = ["target", "measured", "at most", "met"] + (["all runs"] if runs["count"] > 1 else [])
+    where = {**frames["lost_where"]}
+    refused = where.pop("refused by the ingester")
+    lost = [[f"lost: {place}", str(count)] for place, count in where.items()]
+    lost += [[f"lost: refused by the ingester, {reason}", str(count)] for reason, count in refused.items()]
+    counts = [
+        [f"{kind}, {camera}", str(frames[key][camera])]
+        for kind, key in (("published", "published"), ("in an Observation", "in_an_observation"))
+        for camera in frames["published"]
+    ]
+    busy = document["cpu_machine_percent"]
+    cpu = [[name, f"{share:.1f}"] for name, share in document["cpu_percent"].items()]
+    cpu.append([f"all {document['machine']['cores']} cores together, busy", f"{busy['busy']:.1f}"])
+    cpu.append(["all cores together, stolen by the hypervisor", f"{busy['stolen']:.1f}"])
+    return [
+        Rows(f"Targets, {setup['seconds']:g} s", heads, targets),
+        Rows("Frames", ["frames", "count"], counts + lost),
+        _summaries("Latency [ms]", document["latency_ms"]),
+        _summaries(f"Control period error at {setup['control_rate']:g} Hz [ms]", document["period_error_ms"]),
+        Rows("CPU", ["process", "% of one core"], cpu),
+    ]
+
+
+def safety_rows(document: Document) -> list[Rows]:
+    """The tables of `safety_cycle.py`."""
+    return [
+        _summaries(f"{robot}, one cycle at {figures['rate']:g} Hz [ms]", figures["stages_ms"])
+        for robot, figures in document["robots"].items()
+    ]
+
+
+def graph_tables(document: Document) -> list[Table]:
+    """For the terminal."""
+    return [rows.rich() for rows in graph_rows(document)]
+
+
+def safety_tables(document: Document) -> list[Table]:
+    """For the terminal."""
+    return [rows.rich() for rows in safety_rows(document)]
+
+
+def eval_rows(document: Document) -> list[Rows]:
+    """The table of `vla-ros eval`."""
+    episodes = document["per_episode"]
+    seconds = sorted(episode["seconds"] for episode in episodes if episode["outcome"] == "success")
+    cells = [
+        ["episodes", str(document["episodes"])],
+        ["successes", str(document["successes"])],
+        ["limit violations", str(document["violations"])],
+        ["ticks judged", str(document["judged_ticks"])],
+        ["interventions", str(sum(episode["interventions"] for episode in episodes))],
+        ["seconds to success, median", _number(seconds[len(seconds) // 2] if seconds else None)],
+    ]
+    return [Rows(f"{document['robot']}, {document['task']}, seeds from {document['seed']}", ["", ""], cells)]
+
+
+def replay_rows(document: Document) -> list[Rows]:
+    """The table of `vla-ros replay`."""
+    names = {
+        "trajectories": "trajectories",
+        "violations": "limit violations",
+        "median_position_error_m": "end point, driven against recorded state, median [m]",
+        "median_rotation_error_rad": "the same [rad]",
+        "median_actions_position_error_m": "the recorded actions alone, median [m]",
+        "median_actions_rotation_error_rad": "the same [rad]",
+        "median_following_error_m": "driven against recorded actions, median [m]",
+    }
+    return [
+        Rows("Bridge sample", ["", ""], [[label, _number(document[key])] for key, label in names.items()])
+    ]
+
+
+MAKERS = {
+    "graph": graph_rows,
+    "safety_cycle": safety_rows,
+    **{f"eval_{robot}": eval_rows for robot in ("panda", "widowx", "ur5")},
+    "replay_bridge": replay_rows,
+}
+
+
+def with_results(text: str, results: Path = RESULTS) -> str:
+    """The document's text with the tables of every result that has a place in it."""
+    for name, make in MAKERS.items():
+        path = results / f"{name}.json"
+        pattern = re.compile(_MARKED.format(name=name), re.DOTALL)
+        if not path.exists() or not pattern.search(text):
+            continue
+        document = json.loads(path.read_text(encoding="utf-8"))
+        head = [_head(document)] if "machine" in document else []
+        body = "\n\n".join([*head, *(rows.markdown() for rows in make(document))])
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+    return text
+
+
+def _head(document: Document) -> str:
+    machine, versions = document["machine"], document["versions"]
+    runs = document.get("runs", {"count": 1})
+    median = f" Run {runs['shown']} of {runs['count']}, the median one." if runs["count"] > 1 else ""
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "commit")
+    return (
+        f"Measured {document['date']} with `{document['command']}` on {machine['cores']} cores "
+        f"({machine['cpu']}), Linux {machine['kernel']}, load {machine['load_before']:g} before; {packages}; "
+        f"commit {versions['commit']}.{median}"
+    )
+
+
+def _summaries(title: str, found: Mapping[str, Mapping[str, float | None]]) -> Rows:
+    heads = list(next(iter(found.values())))
+    cells = [[name, *(_number(values[head]) for head in heads)] for name, values in found.items()]
+    return Rows(title, ["", *heads], cells)
+
+
+def _number(value: float | None) -> str:
+    if value is None or value != value:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def main() -> None:
+    """Write the committed results into the document."""
+    DOCUMENT.write_text(with_results(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

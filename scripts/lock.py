@@ -1,0 +1,49 @@
+"""Pin every package of the environment to an exact version: writes constraints/*.txt (needs `uv`).
+
+One lock serves Python 3.10 to 3.12: lines that hold for some versions only carry a marker.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "constraints"
+DISTROS = ("jazzy", "kilted")
+
+
+def resolve(distro: str, extras: list[str]) -> list[str]:
+    """Requirement lines, `name==version ; marker`, of the package with `extras` on one ROS distribution."""
+    command = ["uv", "pip", "compile", "--universal", "--python-version", "3.10", "--no-annotate"]
+    command += ["--no-header", "--quiet", *[word for extra in extras for word in ("--extra", extra)]]
+    command += [str(ROOT / "pyproject.toml"), str(FOLDER / "common.in"), str(FOLDER / f"{distro}.in")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"uv could not resolve the packages for {distro}: {done.stderr.strip()}")
+    return [line for line in done.stdout.splitlines() if line]
+
+
+def write(name: str, lines: list[str]) -> None:
+    """Write one lock file."""
+    text = "\n".join(["# Written by `make lock`; change pyproject.toml or constraints/*.in instead.", *lines])
+    (FOLDER / name).write_text(text + "\n")
+
+
+def main() -> None:
+    """Resolve both distributions; what they share goes to common.txt, the test tools to test.txt."""
+    base = {distro: resolve(distro, ["sim"]) for distro in DISTROS}
+    test = {distro: resolve(distro, ["sim", "test", "lint"]) for distro in DISTROS}
+    shared = [line for line in base["jazzy"] if line in base["kilted"]]
+    write("common.txt", shared)
+    for distro in DISTROS:
+        write(f"{distro}.txt", [line for line in base[distro] if line not in shared])
+    extra = [line for line in test["jazzy"] if line not in base["jazzy"]]
+    if [line for line in test["kilted"] if line not in base["kilted"]] != extra:
+        sys.exit("The test tools resolve differently on the two distributions.")
+    write("test.txt", extra)
+
+
+if __name__ == "__main__":
+    main()

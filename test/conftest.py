@@ -1,0 +1,17 @@
+"""What every test module needs: the OpenGL platform chosen before MuJoCo reads it, and a clean end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import vla_ros.sim  # noqa: F401  (chooses the platform)
+from vla_ros.bringup.shm import clean_shared_memory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_in_shared_memory() -> Iterator[None]:
+    """Tests kill processes on purpose; what those leave is removed when all are done."""
+    yield
+    clean_shared_memory()

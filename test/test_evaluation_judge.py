@@ -1,0 +1,89 @@
+"""Whole runs: loaded from bags, judged, their latencies measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_run import START, motion, write_fake_run
+
+from vla_ros.data.bag import BagWriter
+from vla_ros.evaluation.judge import judge_bag, judge_run
+from vla_ros.evaluation.latency import hops, rates
+from vla_ros.evaluation.run_data import load_run
+from vla_ros.robots import load_robot, robot_names
+
+
+@pytest.mark.parametrize("name", robot_names())
+def test_a_clean_run_is_clean(tmp_path: Path, name: str) -> None:
+    robot = load_robot(name)
+    q = motion(robot, 3.0)
+    run = load_run(write_fake_run(tmp_path / "bag", robot, 3.0, images=False), robot)
+    np.testing.assert_array_equal(run.setpoints.positions, q)
+    assert run.closed and len(run.measured.stamps) == len(q) and run.start == START
+    verdict = judge_run(run, robot)
+    assert verdict.violations == () and verdict.ticks == len(q) and verdict.runs == 1
+    assert verdict.period == pytest.approx(1 / robot.simulated_control_rate)
+    assert (verdict.peaks < 1).all() and verdict.peaks[0].max() > 0.05
+    assert 0 < verdict.peak_tcp_speed < 1 and verdict.lowest_point > 0
+    assert "No limit was broken" in verdict.sentence()
+
+
+def test_broken_limits_are_found_in_a_bag(tmp_path: Path) -> None:
+    robot = load_robot("panda")
+    q = motion(robot, 3.0)
+    q[350:, 2] += 0.02
+    verdict = judge_run(
+        load_run(write_fake_run(tmp_path / "a", robot, positions=q, images=False), robot), robot
+    )
+    assert set(verdict.by_kind) == {"velocity", "acceleration", "jerk"}
+    assert all(v.subject == "panda_joint3" and 350 <= v.tick <= 354 for v in verdict.violations)
+    assert "violations" in verdict.sentence() and "panda_joint3" in verdict.sentence()
+
+
+def test_leaving_box_and_floor_and_folding_up_are_found(tmp_path: Path) -> None:
+    robot = load_robot("panda")
+    down = robot.home.copy()
+    down[1] += 0.9
+    folded = robot.home.copy()
+    folded[[3, 5]] = -2.9, 1.0
+    for name, goal, kinds in (("a", down, {"floor", "workspace"}), ("b", folded, {"self_collision"})):
+        s = np.linspace(0, 1, 1500)[:, None]
+        q = robot.home + (goal - robot.home) * (10 * s**3 - 15 * s**4 + 6 * s**5)
+        bag = write_fake_run(tmp_path / name, robot, positions=q, images=False)
+        assert kinds <= set(judge_bag(bag, robot).by_kind)
+
+
+def test_a_command_that_is_no_setpoint_is_found(tmp_path: Path) -> None:
+    robot = load_robot("widowx")
+    bag = write_fake_run(tmp_path / "bag", robot, 3.0, images=False)
+    run = load_run(bag, robot)
+    assert run.commands.positions.dtype == np.float64 and judge_run(run, robot).violations == ()
+    run.commands.positions[100, 2] += 1e-3
+    (found,) = judge_run(run, robot).violations
+    assert found.kind == "foreign_command" and found.value == pytest.approx(1e-3, rel=0.6)
+
+
+def test_latencies_are_those_that_were_written(tmp_path: Path) -> None:
+    robot = load_robot("ur5e")
+    run = load_run(write_fake_run(tmp_path / "bag", robot, 3.0, images=False), robot)
+    found = {hop.name: hop for hop in hops(run)}
+    np.testing.assert_allclose(found["camera stamp to Observation"].seconds, 0.012)
+    np.testing.assert_allclose(found["Observation to PolicyOutput"].percentile(0), 0.063)
+    np.testing.assert_allclose(found["PolicyOutput to ActionChunk"].seconds, 0.002)
+    last = found["ActionChunk to first command"]
+    assert len(last.seconds) > 8 and 0.05 < last.percentile(50) < 0.07
+    by_topic = {rate.topic: rate for rate in rates(run)}
+    assert by_topic["/vla/joint_setpoint"].rate == pytest.approx(robot.simulated_control_rate, rel=1e-3)
+    assert by_topic["/vla/observation"].largest_gap == pytest.approx(0.2)
+
+
+def test_a_run_without_anything_says_so(tmp_path: Path) -> None:
+    robot = load_robot("panda")
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/other", "std_msgs/Int64", 5, writer.types.create("std_msgs/Int64", data=1))
+    run = load_run(tmp_path / "bag", robot)
+    verdict = judge_run(run, robot)
+    assert verdict.ticks == 0 and "Nothing to judge" in verdict.sentence()
+    assert all(len(hop.seconds) == 0 and np.isnan(hop.percentile(50)) for hop in hops(run))

@@ -1,0 +1,88 @@
+"""The launch files against the real launch_ros, where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("launch_ros", reason="launch_ros is not installed here (it is on no package registry)")
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
+from vla_ros.bringup.graph import GraphOptions, graph
+from vla_ros.errors import VlaRosError
+
+FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
+ARGUMENTS = {"sim", "policy", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate"}
+
+
+def description(path: Path) -> LaunchDescription:
+    spec = importlib.util.spec_from_file_location("launch_file", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_launch_description()
+
+
+def actions(path: Path, **given: str) -> list[object]:
+    context = LaunchContext()
+    found: list[object] = []
+    for entity in description(path).entities:
+        if isinstance(entity, DeclareLaunchArgument):
+            value = given.get(entity.name, entity.default_value[0].perform(context))
+            context.launch_configurations[entity.name] = value
+        elif isinstance(entity, OpaqueFunction):
+            found += entity.execute(context) or []
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_argument_is_described(path: Path) -> None:
+    declared = [e for e in description(path).entities if isinstance(e, DeclareLaunchArgument)]
+    assert {a.name for a in declared} >= ARGUMENTS
+    assert all(len(a.description) > 10 for a in declared)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_the_launch_starts_what_the_description_of_the_graph_says(path: Path) -> None:
+    robot = {"franka": "panda", "ur5": "ur5", "widowx": "widowx"}[path.name.split(".")[0]]
+    nodes = [a for a in actions(path) if isinstance(a, Node)]
+    assert [n.node_executable for n in nodes] == [p.name for p in graph(GraphOptions(robot=robot))]
+    assert {n.node_package for n in nodes} == {"vla_ros"}
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ({"sim": "none"}, "robot_ip"),
+        ({"sim": "none", "robot_ip": "192.0.2.1"}, "franka_bringup"),
+        ({"sim": "gazebo"}, "ros_gz_sim"),
+        ({"policy": "crystal_ball"}, "crystal_ball"),
+        ({"rate": "fast"}, "fast"),
+    ],
+)
+def test_what_cannot_be_started_is_refused_in_a_sentence(given: dict[str, str], fragment: str) -> None:
+    franka = next(path for path in FILES if path.name.startswith("franka"))
+    with pytest.raises(VlaRosError, match=fragment):
+        actions(franka, **given)
+
+
+def test_show_args() -> None:
+    code = "import sys; from ros2cli.cli import main; sys.exit(main())"
+    path = str(FILES[0])
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "launch", path, "--show-args"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No module named 'ros2cli'" in shown.stderr:
+        pytest.skip("ros2cli is not installed here")
+    assert shown.returncode == 0, shown.stderr
+    assert all(f"'{name}':" in shown.stdout for name in ARGUMENTS)

@@ -1,0 +1,111 @@
+"""From a policy's answer to a chunk in metres and radians: tokens to numbers, numbers to meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.actions import rotations
+from vla_ros.actions.normalization import ActionStatistics, NormalizationKind, unnormalize
+from vla_ros.actions.space import ActionSpace, GripperConvention
+from vla_ros.actions.tokens import TokenCodec
+from vla_ros.errors import ActionError
+from vla_ros.robots.spec import GripperSpec
+from vla_ros.types import ActionChunk, ActionKind, Array, PolicyOutput
+
+
+def decode(
+    output: PolicyOutput,
+    space: ActionSpace,
+    gripper: GripperSpec,
+    statistics: ActionStatistics | None = None,
+    codec: TokenCodec | None = None,
+    gripper_width: float | None = None,
+) -> ActionChunk:
+    """Meaning of one policy output.
+
+    Args:
+        output: values or tokens, (horizon, space.dimension).
+        space: the contract's action space; the output must name the same.
+        gripper: opening range that the gripper dimension is mapped onto.
+        statistics: needed when values are normalised (tokens always are).
+        codec: of the tokens, OpenVLA's by default.
+        gripper_width: opening before the chunk [m], the start for relative grippers; default open.
+
+    Raises:
+        ActionError: another action space, wrong dimension, not finite, token that is no action.
+    """
+    if output.action_space != space.name:
+        raise ActionError(
+            f"the policy speaks action space '{output.action_space}', but the contract says '{space.name}'"
+        )
+    values = _values(output, codec or TokenCodec())
+    if values.ndim != 2 or len(values) == 0 or values.shape[1] != space.dimension:
+        raise ActionError(
+            f"the policy's output has shape {values.shape}, but action space '{space.name}' needs "
+            f"(steps, {space.dimension}): {', '.join(space.dimensions)}"
+        )
+    if not np.isfinite(values).all():
+        step, column = np.argwhere(~np.isfinite(values))[0]
+        raise ActionError(
+            f"action step {step} is {values[step, column]} in dimension '{space.dimensions[column]}', "
+            "but every value must be finite"
+        )
+    if output.normalization_key and space.normalization is NormalizationKind.NONE:
+        raise ActionError(
+            f"the output is normalised by '{output.normalization_key}', "
+            f"but action space '{space.name}' states no normalisation"
+        )
+    if output.tokens is not None or output.normalization_key:
+        values = unnormalize(values, space.normalization, statistics)
+    if space.unit_clip is not None:
+        values = np.concatenate(
+            [np.clip(values[:, :-1], -space.unit_clip, space.unit_clip), values[:, -1:]], axis=1
+        )
+    widths = gripper_widths(values[:, -1], space.gripper, gripper, gripper_width)
+    if space.kind is ActionKind.JOINT_POSITION:
+        return ActionChunk(
+            output.stamp, output.sequence, space.kind, space.period, widths,
+            joints=values[:, :-1].copy(), composition=space.composition,
+        )  # fmt: skip
+    translation = values[:, :3] * space.translation_scale
+    angles = values[:, 3:6] * space.rotation_scale
+    if space.kind is ActionKind.CARTESIAN_DELTA:
+        if space.step_translation is not None:
+            translation = np.clip(translation, -space.step_translation, space.step_translation)
+        if space.step_rotation is not None:
+            angles = np.clip(angles, -space.step_rotation, space.step_rotation)
+    return ActionChunk(
+        output.stamp, output.sequence, space.kind, space.period, widths,
+        translation=translation, quaternion=rotations.from_euler_xyz(angles), composition=space.composition,
+    )  # fmt: skip
+
+
+def _values(output: PolicyOutput, codec: TokenCodec) -> Array:
+    if (output.values is None) == (output.tokens is None):
+        given = "neither" if output.values is None else "both"
+        raise ActionError(f"a policy output must hold values or tokens, but holds {given}")
+    if output.tokens is not None:
+        return codec.decode(output.tokens)
+    return np.asarray(output.values, dtype=float)
+
+
+def gripper_widths(
+    values: Array, convention: GripperConvention, gripper: GripperSpec, start: float | None = None
+) -> Array:
+    """Gripper dimension (steps,) to absolute widths [m] (steps,), by the action space's convention."""
+    span = convention.open_value - convention.closed_value
+    opening = (values - convention.closed_value) / span
+    if convention.relative:
+        # rel2abs of the RT-1 data: only a decided command (beyond +-0.5 of the way) changes the state
+        initial = 1.0 if start is None else float(start - gripper.min_width > 0.5 * gripper.max_width)
+        decided = np.where(opening > 0.75, 1.0, np.where(opening < 0.25, 0.0, np.nan))
+        opening = np.empty(len(values))
+        state = initial
+        for step, wish in enumerate(decided):
+            state = state if np.isnan(wish) else wish
+            opening[step] = state
+    elif convention.binarize:
+        opening = (opening > 0.5).astype(float)
+    opening = np.clip(opening, 0.0, 1.0)
+    widths: Array = gripper.min_width + opening * (gripper.max_width - gripper.min_width)
+    return widths

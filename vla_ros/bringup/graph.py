@@ -1,0 +1,202 @@
+"""The graph, described once: which processes, with which parameters, in which order.
+
+The embedded runner and the launch files both start what `graph` returns, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vla_ros.bringup.shm import profile_variable
+from vla_ros.contract import Contract, load_contract, preflight
+from vla_ros.errors import ConfigurationError
+from vla_ros.policies.registry import policy_requirements
+from vla_ros.resources import resource_path
+
+SIMULATORS = ("mujoco", "gazebo", "none")
+MANAGED = ("ingester", "inference", "chunker", "safety_controller")
+"""Lifecycle nodes in the order in which they are brought up."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the graph: a node of this package."""
+
+    name: str
+    """Name of the node and of its executable."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    required: bool = True
+    """Whether the graph ends when this process does."""
+
+    @property
+    def module(self) -> str:
+        """Module whose `main` runs the node."""
+        return f"vla_ros.nodes.{self.name}"
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a user can choose; the names are those of the launch arguments and command-line options."""
+
+    robot: str = "panda"
+    """Name of a robot, or path of a contract."""
+    sim: str = "mujoco"
+    policy: str = ""
+    policy_options: Mapping[str, Any] = field(default_factory=dict)
+    policy_delay: float = 0.0
+    action_space: str = ""
+    instruction: str = ""
+    record: str = ""
+    """Folder for the bag; empty: nothing is recorded."""
+    record_cameras: bool = True
+    rate: float = 0.0
+    """Steps of a chunk per second [Hz]; 0: the action space's own."""
+    use_sim_time: bool = False
+    timeout: float = 60.0
+    home_first: bool = True
+    seed: int = 0
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further parameters by node, for experiments and tests."""
+
+
+def contract_for(options: GraphOptions) -> Contract:
+    """The checked contract of these options.
+
+    Raises `ConfigurationError`, `ContractError` or `PolicyError`.
+    """
+    if options.sim not in SIMULATORS:
+        raise ConfigurationError(f"Simulator '{options.sim}' is unknown, known are {', '.join(SIMULATORS)}.")
+
+    contract = load_contract(
+        options.robot,
+        simulated=options.sim != "none",
+        policy=options.policy or None,
+        policy_options=dict(options.policy_options) or None,
+        action_space=options.action_space or None,
+        action_rate=options.rate or None,
+    )
+    preflight(contract, policy_requirements(contract))
+    return contract
+
+
+def graph(options: GraphOptions) -> list[Process]:
+    """Every process of the stack, in the order in which they are started.
+
+    Raises what `contract_for` raises: nothing is started from options that do not fit together.
+    """
+    contract = contract_for(options)
+    common = {"use_sim_time": options.use_sim_time}
+    told = {
+        **common,
+        "contract": options.robot,
+        "simulated": options.sim != "none",
+        "policy": contract.policy,
+        "policy_options": yaml.safe_dump(dict(contract.policy_options)) if contract.policy_options else "",
+        "action_space": contract.action_space.name,
+        "rate": contract.action_space.rate,
+    }
+    processes = []
+    if options.sim == "mujoco":
+        simulated = {
+            "robot": contract.robot.name,
+            "seed": options.seed,
+            "publish_clock": options.use_sim_time,
+        }
+        processes.append(Process("simulator", {**simulated, **_cameras(contract)}))
+    if options.record:
+        recorded = {"contract": options.robot, "output": options.record, "cameras": options.record_cameras}
+        processes.append(Process("recorder", {**common, **recorded}))
+    processes += [
+        Process("safety_controller", told),
+        Process("ingester", told),
+        Process("inference", {**told, "policy_delay": options.policy_delay}),
+        Process("chunker", told),
+        Process(
+            "supervisor",
+            {
+                **common,
+                "simulator": options.sim == "mujoco",
+                "home_first": options.home_first,
+                "home_gripper_width": contract.robot.gripper.max_width,
+                "timeout": options.timeout,
+                "instruction": options.instruction,
+            },
+        ),
+        Process("lifecycle_manager", {**common, "nodes": list(MANAGED)}),
+    ]
+    return [
+        Process(p.name, {**p.parameters, **options.parameters.get(p.name, {})}, p.required) for p in processes
+    ]
+
+
+def replay_graph(
+    options: GraphOptions, contract: Contract, bags: Sequence[Path], rate: float
+) -> list[Process]:
+    """The strip from policy output to robot, fed from bags instead of a policy; simulated.
+
+    `contract` speaks the action space of the recordings; `options.robot` is the file it was written to.
+    """
+    told = {
+        "contract": options.robot,
+        "simulated": True,
+        "action_space": contract.action_space.name,
+        "rate": contract.action_space.rate,
+    }
+    # nobody looks through the simulated cameras: the recording has its own images
+    simulated = {"robot": contract.robot.name, "seed": options.seed, "camera_rate": 1.0}
+    recorded = {"contract": options.robot, "output": options.record, "cameras": False}
+    played = {
+        "bags": [str(bag) for bag in bags],
+        "step_rate": rate,
+        "action_space": contract.action_space.name,
+    }
+    nodes = ["chunker", "safety_controller"]
+    return [
+        Process("simulator", simulated),
+        Process("recorder", recorded),
+        Process("safety_controller", told),
+        Process("chunker", told),
+        Process("replayer", played),
+        Process("lifecycle_manager", {"nodes": nodes}),
+    ]
+
+
+def _cameras(contract: Contract) -> dict[str, Any]:
+    """What the contract says of the cameras' size and rate, where the simulator can follow: one for all."""
+    sizes = {(camera.width, camera.height, camera.rate) for camera in contract.cameras.values()}
+    if len(sizes) != 1:
+        return {}
+    width, height, rate = sizes.pop()
+    return {"camera_width": width, "camera_height": height, "camera_rate": rate}
+
+
+def environment() -> dict[str, str]:
+    """Environment variables of every process of the graph."""
+    return {
+        profile_variable(): str(resource_path("config", "fastdds.xml")),
+        # one thread each: the processes share few cores, and small matrices gain nothing from more
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_FOR_THREADS_NUM": "1",
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+        "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] {message}",
+    }
+
+
+def run_folder(root: Path, stamp: str) -> Path:
+    """A new folder `root/stamp`, with a suffix when it exists already."""
+    for suffix in ("", *(f"_{n}" for n in range(2, 1000))):
+        folder = root / f"{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigurationError(f"Folder {folder} cannot be made: {error.strerror}.") from error
+        return folder
+    raise ConfigurationError(f"Folder {root} holds too many runs of {stamp}.")

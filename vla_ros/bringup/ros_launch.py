@@ -1,0 +1,101 @@
+"""The graph as launch actions, for `ros2 launch`: the same description that the embedded runner starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
+from vla_ros.bringup.drivers import driver_actions
+from vla_ros.bringup.graph import SIMULATORS, GraphOptions, Process, environment, graph
+from vla_ros.bringup.shm import clean_shared_memory
+from vla_ros.errors import ConfigurationError, VlaRosError
+from vla_ros.robots import load_robot
+
+SIGTERM_AFTER, SIGKILL_AFTER = "1.2", "0.5"
+"""Seconds after SIGINT, and after SIGTERM, so that everything has ended within 2 s."""
+
+
+def describe(robots: list[str]) -> LaunchDescription:
+    """The launch description for a family of robots, the first of which is the default."""
+    arguments = [
+        ("robot", robots[0], "Which robot of the family.", robots),
+        ("contract", "", "Path of a contract in YAML instead of the robot's own cameras and defaults.", None),
+        ("sim", "mujoco", "Simulator; none starts the real robot's driver.", list(SIMULATORS)),
+        ("policy", "visual_servo", "Name of the policy.", None),
+        ("instruction", "", "Instruction to start with; empty: wait for one on /supervisor.", None),
+        ("robot_ip", "", "Address of the real robot, for sim:=none.", None),
+        ("record", "", "Folder of the bag to write; empty: nothing is recorded.", None),
+        ("use_sim_time", "auto", "Follow /clock; auto: with gazebo only.", ["auto", "true", "false"]),
+        ("rate", "0.0", "Steps of an action chunk per second [Hz]; 0: the action space's own.", None),
+        ("timeout", "60.0", "Longest episode [s]; 0: no limit.", None),
+    ]  # fmt: skip
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+                for name, default, text, choices in arguments
+            ),
+            *(SetEnvironmentVariable(name, value) for name, value in environment().items()),
+            OpaqueFunction(function=_actions),
+        ]
+    )
+
+
+def _actions(context: LaunchContext) -> list[Any]:
+    def given(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    sim = given("sim")
+    clock = given("use_sim_time")
+    options = GraphOptions(
+        robot=given("contract") or given("robot"),
+        sim=sim,
+        policy=given("policy"),
+        instruction=given("instruction"),
+        record=given("record"),
+        rate=_number(given("rate"), "rate"),
+        timeout=_number(given("timeout"), "timeout"),
+        use_sim_time=sim == "gazebo" if clock == "auto" else clock == "true",
+    )
+    nodes = [node_action(process) for process in graph(options)]
+    if sim == "mujoco":
+        return nodes
+    robot = load_robot(given("robot"))
+    return [*driver_actions(robot, sim, given("robot_ip")), *nodes]
+
+
+def node_action(process: Process) -> Node:
+    """One process; when a required one ends, so does the launch, with a status other than 0."""
+
+    def ended(event: Any, context: LaunchContext) -> list[Any]:
+        clean_shared_memory()
+        if context.is_shutdown or not process.required:
+            return []
+        sentence = f"The node '{process.name}' ended by itself with status {event.returncode}."
+        return [Shutdown(reason=sentence), OpaqueFunction(function=_fail, args=[sentence])]
+
+    return Node(
+        package="vla_ros",
+        executable=process.name,
+        name=process.name,
+        parameters=[dict(process.parameters)],
+        output="screen",
+        sigterm_timeout=SIGTERM_AFTER,
+        sigkill_timeout=SIGKILL_AFTER,
+        on_exit=ended,
+    )
+
+
+def _fail(context: LaunchContext, sentence: str) -> None:
+    raise VlaRosError(sentence)
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"Launch argument '{name}' is '{text}', but must be a number.") from error

@@ -1,0 +1,1 @@
+"""The commands of `vla-ros`, one file each."""

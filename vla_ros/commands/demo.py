@@ -1,0 +1,61 @@
+"""`vla-ros demo`: the main job, from nothing to a report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.commands.console import LiveView
+from vla_ros.commands.shared import Troubles, shown, stamp
+from vla_ros.errors import InstructionError
+
+NOT_DONE = 1
+DEFAULT_INSTRUCTION = "pick up the red block"
+
+
+def demo(options: GraphOptions, instructions: list[str], runs: Path, record: bool) -> int:
+    """Run one episode per instruction; the exit status.  Raises `VlaRosError`."""
+    begun = time.monotonic()
+    from vla_ros.bringup.session import prepared, session
+
+    console = Console()
+    contract_for(options)
+    if any(not instruction.strip() for instruction in instructions):
+        raise InstructionError(
+            f'An instruction is empty; understood are for example "{DEFAULT_INSTRUCTION}".'
+        )
+    folder = run_folder(runs, stamp())
+    bag = folder / "bag"
+    results = []
+    processes = prepared(replace(options, record=str(bag) if record else ""), folder)
+    with session(processes, folder, Troubles(console)) as running:
+        running.wait_up()
+        console.print(
+            f"The graph is up after {time.monotonic() - begun:.1f} s; its logs: {shown(folder / 'log')}"
+        )
+        with LiveView(running.operator, console) as view:
+            for index, instruction in enumerate(instructions):
+                results.append(running.run_episode("", instruction, options.seed + index, view.refresh))
+        first = running.operator.first_command
+    if first is not None:
+        console.print(f"First command after {first - begun:.1f} s.")
+    if record:
+        from vla_ros.evaluation.report import make_report
+
+        summary = make_report(bag, str(folder / "contract.yaml"), folder)
+        console.print(summary.verdict.sentence(), soft_wrap=True)
+    for result in results:
+        done = "done" if result.outcome.name == "SUCCESS" else f"not done ({result.outcome.name.lower()})"
+        console.print(
+            f'"{result.instruction}": {done} after {result.seconds:.1f} s, '
+            f"{result.interventions} interventions: {result.reason}",
+            soft_wrap=True,
+        )
+    console.print(
+        f"Folder of the run: {shown(folder)}" + (" (report.html, video.mp4, bag)" if record else "")
+    )
+    return 0 if all(result.outcome.name == "SUCCESS" for result in results) else NOT_DONE

@@ -1,0 +1,21 @@
+"""`vla-ros doctor`: what the machine has and lacks."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from vla_ros.bringup.doctor import run_checks
+
+MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+LACKING = 1
+
+
+def doctor(robot: str | None) -> int:
+    """Print every check; 1 when one failed."""
+    console = Console()
+    checks = run_checks(robot)
+    for check in checks:
+        mark, style = MARKS[check.status]
+        console.print(f"[{style}]{mark}[/{style}] ", end="")
+        console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
+    return LACKING if any(check.status == "fail" for check in checks) else 0

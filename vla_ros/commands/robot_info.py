@@ -1,0 +1,67 @@
+"""`vla-ros robot info`: what is known of a robot."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from vla_ros.robots import load_robot
+
+
+def robot_info(name: str) -> int:
+    """Print a robot's limits, cameras and driver.  Raises `ConfigurationError` for an unknown one."""
+    robot = load_robot(name)
+    console = Console()
+    console.print(f"[bold]{robot.title}[/bold] ({robot.name})", highlight=False)
+    console.print(f"  described in {robot.yaml_path} and {robot.urdf_path}", highlight=False, soft_wrap=True)
+    joints = Table(title="Joint limits: published (applied)", title_justify="left")
+    for heading in (
+        "joint",
+        "position rad",
+        "velocity rad/s",
+        "acceleration rad/s2",
+        "jerk rad/s3",
+        "torque Nm",
+        "home",
+    ):
+        joints.add_column(heading)
+    p, a = robot.published, robot.applied
+    for i, joint in enumerate(robot.joint_names):
+        joints.add_row(
+            joint,
+            f"{p.position_min[i]:.3f} to {p.position_max[i]:.3f}",
+            f"{p.velocity[i]:g} ({a.velocity[i]:g})",
+            f"{p.acceleration[i]:g} ({a.acceleration[i]:g})",
+            f"{p.jerk[i]:g} ({a.jerk[i]:g})",
+            f"{p.torque[i]:g}",
+            f"{robot.home[i]:.3f}",
+        )
+    console.print(joints)
+    tcp, box, grip = robot.tcp, robot.workspace, robot.gripper
+    console.print(
+        f"Tool: {tcp.speed:g} m/s, {tcp.acceleration:g} m/s2, {tcp.angular_speed:g} rad/s; "
+        f"frame {robot.tcp_frame}\n"
+        f"Workspace in {robot.base_frame}: {_vector(box.minimum)} to {_vector(box.maximum)} m, "
+        f"floor {box.floor:g} m\n"
+        f"Gripper: {grip.min_width:g} to {grip.max_width:g} m, {grip.speed:g} m/s, "
+        f"at most {grip.max_force:g} N\n"
+        f"Driver: {robot.driver.kind}, joint states on {robot.driver.joint_state_topic} at "
+        f"{robot.driver.joint_state_rate:g} Hz, commands on {robot.driver.command_topic} "
+        f"({robot.driver.command_type})\n"
+        f"Control rate: {robot.control_rate:g} Hz, simulated {robot.simulated_control_rate:g} Hz",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for camera in robot.cameras.values():
+        console.print(
+            f"Camera {camera.name}: {camera.topic}, {camera.width} x {camera.height} at {camera.rate:g} Hz, "
+            f"on {camera.parent_frame}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 0
+
+
+def _vector(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"

@@ -1,0 +1,175 @@
+"""Incoming checks: a list of small objects that look at a chunk before it can move anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import (
+    NANOSECONDS,
+    ActionChunk,
+    ActionKind,
+    Array,
+    Intervention,
+    InterventionAction,
+    Reason,
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the checks know besides the chunk."""
+
+    now: int
+    """ROS time [ns]."""
+    newest_stamp: int
+    """Stamp of the newest chunk taken so far; 0 when none."""
+    newest_sequence: int
+
+
+class Check(Protocol):
+    """One reason to refuse a chunk."""
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """None when the chunk passes, else the intervention and one plain sentence."""
+        ...
+
+
+def _reject(reason: Reason, sentence: str, amount: float = 0.0) -> tuple[Intervention, str]:
+    return Intervention(InterventionAction.REJECT, reason, "chunk", amount), sentence
+
+
+def _shape(values: Array | None) -> tuple[int, ...]:
+    return () if values is None else values.shape
+
+
+class FiniteCheck:
+    """Not-a-number and infinity are no motion; they latch a stop, for their source cannot be trusted."""
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        parts = (
+            chunk.translation,
+            chunk.quaternion,
+            chunk.joints,
+            chunk.gripper_width,
+            np.array([chunk.period]),
+        )
+        if all(part is None or np.isfinite(part).all() for part in parts):
+            return None
+        sentence = f"chunk {chunk.sequence} holds a value that is not finite"
+        return Intervention(InterventionAction.STOP, Reason.NOT_FINITE, "chunk"), sentence
+
+
+class SchemaCheck:
+    """The arrays fit the kind, the robot and each other."""
+
+    def __init__(self, dof: int) -> None:
+        """`dof`: number of arm joints."""
+        self._dof = dof
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        steps = chunk.horizon
+        if steps == 0 or not 0.001 <= chunk.period <= 5.0:
+            return _reject(
+                Reason.WRONG_DIMENSION,
+                f"chunk {chunk.sequence} has {steps} steps of {chunk.period:g} s, "
+                "needed are at least one step of 0.001 to 5 s",
+            )
+        if chunk.kind is ActionKind.JOINT_POSITION:
+            given, needed = [_shape(chunk.joints)], [(steps, self._dof)]
+        else:
+            given = [_shape(chunk.translation), _shape(chunk.quaternion)]
+            needed = [(steps, 3), (steps, 4)]
+        if given != needed:
+            return _reject(
+                Reason.WRONG_DIMENSION,
+                f"chunk {chunk.sequence} has shape {given}, but the robot needs {needed}",
+            )
+        return None
+
+
+class QuaternionCheck:
+    """Quaternions have unit norm within 1e-3."""
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        if chunk.quaternion is None:
+            return None
+        error = float(np.abs(np.linalg.norm(chunk.quaternion, axis=1) - 1.0).max())
+        if error <= 1e-3:
+            return None
+        return _reject(
+            Reason.WRONG_DIMENSION, f"chunk {chunk.sequence} has a quaternion of norm 1 + {error:.3g}", error
+        )
+
+
+class StampCheck:
+    """Not from the future, not all in the past, in order."""
+
+    def __init__(self, future: float = 0.02) -> None:
+        """`future`: tolerated lead of the stamp [s] (clock skew between machines)."""
+        self._future = future
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        age = (context.now - chunk.stamp) / NANOSECONDS
+        if age < -self._future:
+            return _reject(
+                Reason.FUTURE_CHUNK,
+                f"chunk {chunk.sequence} comes from an observation {-age:.3f} s in the future, "
+                f"allowed are {self._future:g} s",
+                -age,
+            )
+        if age > chunk.horizon * chunk.period:
+            return _reject(
+                Reason.STALE_CHUNK,
+                f"chunk {chunk.sequence} is {age:.3f} s old, "
+                f"but reaches only {chunk.horizon * chunk.period:.3f} s",
+                age,
+            )
+        if chunk.stamp <= context.newest_stamp:
+            return _reject(
+                Reason.OUT_OF_ORDER,
+                f"chunk {chunk.sequence} is not newer than chunk {context.newest_sequence}, "
+                "which is in execution",
+            )
+        return None
+
+
+class StepCheck:
+    """No step of a delta chunk is absurdly large."""
+
+    def __init__(self, translation: float = 0.15, rotation: float = 0.75) -> None:
+        """Largest step [m], [rad]: three times Bridge's and DROID's own clips."""
+        self._translation, self._rotation = translation, rotation
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        if (
+            chunk.kind is not ActionKind.CARTESIAN_DELTA
+            or chunk.translation is None
+            or chunk.quaternion is None
+        ):
+            return None
+        length = float(np.linalg.norm(chunk.translation, axis=1).max())
+        cosine = np.clip(np.abs(chunk.quaternion[:, 3]), 0.0, 1.0)
+        angle = float(2.0 * np.arccos(cosine).max())
+        if length <= self._translation and angle <= self._rotation:
+            return None
+        return _reject(
+            Reason.STEP_TOO_LARGE,
+            f"chunk {chunk.sequence} has a step of {length:.3f} m and {angle:.2f} rad, "
+            f"allowed are {self._translation:g} m and {self._rotation:g} rad",
+            length,
+        )
+
+
+def incoming_checks(spec: RobotSpec) -> Sequence[Check]:
+    """The checks of a robot, in the order they are made."""
+    return [FiniteCheck(), SchemaCheck(spec.dof), QuaternionCheck(), StampCheck(), StepCheck()]

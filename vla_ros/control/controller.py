@@ -1,0 +1,394 @@
+"""The safety controller: chunks and joint states in, one safe setpoint a tick out.  No ROS, no clock.
+
+The caller ticks it at a fixed rate and says what time it is.  Whatever comes in, the commanded positions keep
+the applied limits on position, velocity, acceleration and jerk, the workspace, the floor and the distances
+between the robot's own bodies, because every command passes the shield.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.actions import rotations
+from vla_ros.contract import Contract
+from vla_ros.control.barriers import make_barriers
+from vla_ros.control.cartesian import CartesianTracker
+from vla_ros.control.checks import Context, incoming_checks
+from vla_ros.control.gripper import GripperShaper
+from vla_ros.control.ik import InverseKinematics, Solution
+from vla_ros.control.monitor import MeasurementMonitor
+from vla_ros.control.motion import JointMotion, Tracker, gentle
+from vla_ros.control.shield import Shield
+from vla_ros.errors import ActionError
+from vla_ros.execution.executor import ChunkExecutor
+from vla_ros.robots.kinematics import Kinematics
+from vla_ros.types import (
+    NANOSECONDS,
+    ActionChunk,
+    Array,
+    Intervention,
+    InterventionAction,
+    JointSetpoint,
+    JointState,
+    Pose,
+    Reason,
+    SafetyState,
+)
+
+_EASE_SECONDS, _EASE_FROM = 1.0, 0.2
+"""After activation and reset the speed limits grow from a fifth to the whole within this time."""
+_LEASH, _LEASH_ANGLE = 0.08, 0.35
+"""How far the reference may be from the command [m], [rad] (reference list, item 5)."""
+_LIMITED_SECONDS = 0.25
+"""LIMITED is shown for this long after an intervention."""
+_BLOCKED_SECONDS = 0.1
+"""Refused by the shield at rest for this long, the joint reference starts again from the command."""
+_MOVE_SHARE = 0.5
+"""Share of the joint limits `move_to_joints` plans with."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one tick gives: the setpoint, the state, and what was done."""
+
+    setpoint: JointSetpoint
+    state: SafetyState
+    interventions: list[Intervention]
+    reference: Pose
+    """Commanded tool centre point."""
+    gripper_target: float
+    """Opening the gripper is on its way to [m]."""
+
+
+class SafetyController:
+    """One robot's controller.  Not thread-safe: the loop owns it and hands messages over between ticks."""
+
+    def __init__(self, contract: Contract, period: float) -> None:
+        """`period` is the tick [s].  Raises `ConfigurationError` when the robot's files do not fit."""
+        self.spec, self.period = contract.robot, period
+        self._kinematics = Kinematics(self.spec)
+        barriers = make_barriers(self.spec, self._kinematics)
+        self._ik = InverseKinematics(self.spec, self._kinematics, barriers, period)
+        self._tracker = Tracker(gentle(self.spec.applied), period)
+        self._shield = Shield(self.spec, barriers, period)
+        self._gripper = GripperShaper(self.spec.gripper, period)
+        self._checks = incoming_checks(self.spec)
+        self.monitor = MeasurementMonitor(self.spec, period)
+        home = self._kinematics.forward(self.spec.home)
+        self._cartesian = CartesianTracker(self.spec.tcp, home, period)
+        self.executor = ChunkExecutor(self.spec, home, int(4.0 / period))
+        self.state = SafetyState.IDLE
+        self.message = "waiting for joint states"
+        self.tick = 0
+        self._active = False
+        self._events: list[Intervention] = []
+        self._eased_from = self._followed = 0.0
+        self._limited_until = self._residual_since = -np.inf
+        self._paused = self._moving = self._has_moved = False
+        self._starved = True
+
+    # -- hands ---------------------------------------------------------------------------------------------
+
+    def activate(self, measured: JointState, gripper_width: float, time: float) -> None:
+        """Take the measured posture as the commanded one and hold it."""
+        self._active = True
+        self.monitor.clear()
+        self._anchor(measured.positions, gripper_width, time)
+        self.state, self.message = SafetyState.IDLE, ""
+
+    def emergency_stop(self, reason: str) -> None:
+        """Stop as fast as the limits allow and stay stopped until a person resets."""
+        self._latch(Intervention(InterventionAction.STOP, Reason.EMERGENCY_STOP, ""), reason)
+
+    def reset(self, measured: JointState | None, gripper_width: float, time: float) -> tuple[bool, str]:
+        """Leave STOPPED or FAULT, only from rest and only by request."""
+        if self.state not in (SafetyState.STOPPED, SafetyState.FAULT):
+            return False, f"nothing to reset in state {self.state.name}"
+        if measured is None or not self.monitor.resting(measured):
+            return False, "reset needs fresh joint states of a robot at rest"
+        # within the servo error the command stays what it is, so that the reset itself moves nothing
+        near = np.abs(measured.positions - self._shield.motion.positions).max() < 0.02
+        self._anchor(self._shield.motion.positions if near else measured.positions, gripper_width, time)
+        self.monitor.clear()
+        self.state, self.message = SafetyState.IDLE, ""
+        return True, "reset; motion starts again with the next chunk"
+
+    def pause(self, time: float) -> tuple[bool, str]:
+        """Slow down to rest and take no chunk until `resume`."""
+        if self._latched:
+            return False, f"cannot pause in state {self.state.name}"
+        self._paused = True
+        self._slow_down(time)
+        return True, "paused"
+
+    def resume(self, time: float) -> tuple[bool, str]:
+        """Take chunks again, easing in."""
+        if not self._paused:
+            return False, "not paused"
+        self._paused, self._eased_from = False, time
+        return True, "resumed"
+
+    def move_to_joints(self, positions: Array, gripper_width: float | None, time: float) -> tuple[bool, str]:
+        """Move to joint positions (n,) [rad] within the limits; refused while anything else moves.
+
+        Returns: whether it was accepted, and a sentence.
+        """
+        limits = self.spec.applied
+        if self._latched or self._paused or not self._active:
+            return False, f"cannot move in state {self.state.name}{' (paused)' if self._paused else ''}"
+        if positions.shape != (self.spec.dof,) or not np.isfinite(positions).all():
+            return False, f"{self.spec.name} needs {self.spec.dof} finite joint positions"
+        outside = (positions < limits.position_min) | (positions > limits.position_max)
+        if outside.any():
+            name = self.spec.joint_names[int(np.argmax(outside))]
+            return False, f"joint {name} would leave its limits"
+        if self._moving or time < self.executor.end_time or not self._shield.motion.resting:
+            return False, "cannot move before the present motion has come to rest"
+        self.executor.begin_joint_motion(self._shield.motion.positions)
+        self._ik.anchor(self._shield.motion.positions)
+        joints = self.executor.joint
+        distance = np.abs(positions - joints.sample(time).position)
+        # peaks of the rest-to-rest quintic: 1.875 D/T, 5.774 D/T^2, 60 D/T^3
+        seconds = max(
+            0.3,
+            float((1.875 * distance / (_MOVE_SHARE * limits.velocity)).max()),
+            float(np.sqrt(5.774 * distance / (_MOVE_SHARE * limits.acceleration)).max()),
+            float(np.cbrt(60.0 * distance / (_MOVE_SHARE * limits.jerk)).max()),
+        )
+        joints.replan(time, np.array([time + seconds]), positions[None])
+        if gripper_width is not None:
+            self.executor.set_gripper(gripper_width)
+        self._moving = True
+        return True, f"moving for {seconds:.1f} s"
+
+    # -- work ----------------------------------------------------------------------------------------------
+
+    def submit(self, chunk: ActionChunk, time: float, now: int) -> tuple[list[Intervention], str]:
+        """Take a chunk over, or refuse it.
+
+        Args:
+            chunk: as received.
+            time: the controller's time [s].
+            now: ROS time [ns], the clock of the chunk's stamp.
+
+        Returns: interventions, and a sentence when the chunk was refused.
+        """
+        if self._latched or not self._active:
+            return [], f"chunk {chunk.sequence} came in state {self.state.name}"
+        if self._paused or self._moving:
+            return (
+                [],
+                f"chunk {chunk.sequence} came while {'paused' if self._paused else 'moving to a posture'}",
+            )
+        context = Context(now, self.executor.stamp, self.executor.sequence)
+        for check in self._checks:
+            refusal = check(chunk, context)
+            if refusal is not None:
+                intervention, sentence = refusal
+                if intervention.action is InterventionAction.STOP:
+                    self._latch(intervention, sentence)
+                    return [], sentence
+                self._events.append(intervention)
+                return [intervention], sentence
+        stamp_time = time - (now - chunk.stamp) / NANOSECONDS
+        try:
+            clipped = self.executor.submit(chunk, time, stamp_time)
+        except ActionError as error:
+            refusal_event = Intervention(
+                InterventionAction.REJECT, Reason.STALE_CHUNK, "chunk", time - stamp_time
+            )
+            self._events.append(refusal_event)
+            return [refusal_event], f"chunk {chunk.sequence}: {error}"
+        if clipped > 0.001:
+            self._events.append(Intervention(InterventionAction.LIMIT, Reason.WORKSPACE, "target", clipped))
+        self._has_moved = True
+        self._starved = False
+        return [], ""
+
+    def update(self, time: float, now: int, measured: JointState | None, age: float) -> Tick:
+        """One tick.
+
+        Args:
+            time: the controller's time [s], one period after the last tick's.
+            now: ROS time [ns] for the setpoint's stamp.
+            measured: newest joint state; None: never any.
+            age: seconds since it was received.
+        """
+        self.tick += 1
+        interventions, self._events = self._events, []
+        self._supervise(measured, age, time, interventions)
+        if self._latched:
+            motion = self._shield.follow_stop(self._gripper.width)
+            if motion.resting and self.state is SafetyState.STOPPING:
+                self.state = SafetyState.STOPPED
+        else:
+            motion = self._move(time, interventions)
+            interventions += self._gripper.update(self.executor.gripper(time))
+            self._set_state(time, motion, interventions)
+        pose = self._kinematics.forward(motion.positions)
+        self.executor.record(
+            time, self._leashed(time, pose, interventions), self._measured_pose(measured, pose)
+        )
+        setpoint = JointSetpoint(
+            now, self.tick, motion.positions, motion.velocities, motion.accelerations,
+            self._gripper.width, self.executor.stamp,
+        )  # fmt: skip
+        return Tick(setpoint, self.state, interventions, pose, self._gripper.target)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the command or its reference is under way."""
+        return self._moving or not self._shield.motion.resting
+
+    @property
+    def _latched(self) -> bool:
+        return self.state in (SafetyState.STOPPING, SafetyState.STOPPED, SafetyState.FAULT)
+
+    def _anchor(self, positions: Array, gripper_width: float, time: float) -> None:
+        """Everything rests at `positions`."""
+        self._shield.anchor(JointMotion.at_rest(positions), gripper_width)
+        self._ik.anchor(positions)
+        self._gripper.anchor(gripper_width)
+        pose = self._kinematics.forward(positions)
+        self._cartesian.anchor(pose)
+        self.executor.anchor(pose, positions, gripper_width)
+        self._eased_from = time
+        self._paused = self._moving = self._has_moved = False
+        self._starved = True
+        self._limited_until = self._residual_since = -np.inf
+        self._followed = time
+        self._events = []
+
+    def _latch(self, intervention: Intervention, sentence: str) -> None:
+        if self._latched or not self._active:
+            return
+        self._events.append(intervention)
+        self.state, self.message = SafetyState.STOPPING, sentence
+        self._paused = self._moving = False
+
+    def _supervise(
+        self, measured: JointState | None, age: float, time: float, interventions: list[Intervention]
+    ) -> None:
+        """Look at the measured joints: stale, jumping, far from the command."""
+        finding = self.monitor.look(measured, age, self._shield.motion.positions)
+        if finding is None:
+            return
+        intervention, sentence = finding
+        if intervention.action is InterventionAction.STOP:
+            self._latch(intervention, sentence)
+        elif time < self.executor.end_time and not self._starved and not self._moving:
+            self._slow_down(time)
+            self._starved = True
+            interventions.append(intervention)
+
+    def _move(self, time: float, interventions: list[Intervention]) -> JointMotion:
+        """Reference, inverse kinematics, tracking, shield."""
+        ease = _EASE_FROM + (1.0 - _EASE_FROM) * (time - self._eased_from) / _EASE_SECONDS
+        ease = float(np.clip(ease, _EASE_FROM, 1.0))
+        command = self._shield.motion
+        self._ik.width = self._gripper.width
+        if self.executor.joint_mode:
+            wanted = self.executor.sample_joints(time)
+            solution = self._ik.follow_joints(wanted, command, ease)
+            if self._moving and time >= self.executor.end_time:
+                self._finish_joint_motion(wanted.position, command)
+        else:
+            wanted_pose = self._cartesian.step(self.executor.sample(time))
+            solution = self._ik.follow_pose(wanted_pose, command, ease)
+            self._watch_residual(solution, time, interventions)
+        interventions += solution.interventions
+        reference = solution.motion
+        proposal = self._tracker.step(
+            command, reference.positions, reference.velocities, reference.accelerations
+        )
+        verdict = self._shield.judge(proposal, self._gripper.width)
+        if verdict.refused is None:
+            self._followed = time
+        else:
+            interventions.append(verdict.refused)
+            if verdict.motion.resting and time - self._followed > _BLOCKED_SECONDS:
+                # the reference waits for a command that can never come: begin again from where the robot is
+                self._ik.anchor(verdict.motion.positions)
+                self._cartesian.anchor(self._kinematics.forward(verdict.motion.positions))
+                self._followed = time
+        return verdict.motion
+
+    def _finish_joint_motion(self, goal: Array, command: JointMotion) -> None:
+        """Arrived, or held up for good: chunks may come again."""
+        arrived = np.abs(command.positions - goal).max() < 1e-3
+        if command.resting or (arrived and np.abs(command.velocities).max() < 1e-3):
+            self._moving = False
+            self.executor.joint_mode = False
+            self._rest_at_reference()
+
+    def _rest_at_reference(self) -> None:
+        """The Cartesian reference starts again, at rest, where the joint reference is."""
+        pose = self._kinematics.forward(self._ik.reference.positions)
+        self._cartesian.anchor(pose)
+        self.executor.rest_at(pose)
+
+    def _watch_residual(self, solution: Solution, time: float, interventions: list[Intervention]) -> None:
+        """A resting reference out of reach is given up after half a second."""
+        if solution.residual < 0.02 or time < self.executor.end_time:
+            self._residual_since = time
+        elif time - self._residual_since > 0.5:
+            interventions.append(
+                Intervention(InterventionAction.HOLD, Reason.UNREACHABLE, "tcp", solution.residual)
+            )
+            self._rest_at_reference()
+
+    def _leashed(self, time: float, command: Pose, interventions: list[Intervention]) -> Pose:
+        """The target pose for the history, no further from the command than the leash."""
+        if self.executor.joint_mode:
+            return command
+        wanted = self.executor.targets.at(time)
+        offset = wanted.position - command.position
+        turn = rotations.log(rotations.multiply(wanted.quaternion, rotations.conjugate(command.quaternion)))
+        share = min(
+            1.0,
+            _LEASH / max(float(np.linalg.norm(offset)), 1e-12),
+            _LEASH_ANGLE / max(float(np.linalg.norm(turn)), 1e-12),
+        )
+        if share == 1.0:
+            return wanted
+        interventions.append(
+            Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", float(np.linalg.norm(offset)))
+        )
+        quaternion = rotations.multiply(rotations.exp(share * turn), command.quaternion)
+        return Pose(command.position + share * offset, quaternion)
+
+    def _measured_pose(self, measured: JointState | None, otherwise: Pose) -> Pose:
+        return otherwise if measured is None else self._kinematics.forward(measured.positions)
+
+    def _slow_down(self, time: float) -> None:
+        """The reference comes to rest in the time its speed needs."""
+        if time >= self.executor.end_time:
+            return
+        if self.executor.joint_mode:
+            state = self.executor.sample_joints(time)
+            limits = self.spec.applied
+            seconds = float((2.0 * np.abs(state.velocity) / (_MOVE_SHARE * limits.acceleration)).max())
+        else:
+            twist = self.executor.sample(time).twist
+            seconds = 2.0 * float(np.linalg.norm(twist[:3])) / self.spec.tcp.acceleration
+        self.executor.slow_down(time, max(0.25, seconds))
+
+    def _set_state(self, time: float, motion: JointMotion, interventions: list[Intervention]) -> None:
+        resting = motion.resting and time >= self.executor.end_time
+        if interventions:
+            self._limited_until = time + _LIMITED_SECONDS
+        if self._paused:
+            self.state, self.message = SafetyState.HOLDING, "paused"
+        elif not resting:
+            limited = time < self._limited_until
+            self.state = SafetyState.LIMITED if limited else SafetyState.RUNNING
+            self.message = ""
+        elif self._has_moved:
+            if not self._starved and not self.executor.joint_mode:
+                interventions.append(Intervention(InterventionAction.HOLD, Reason.STARVATION, "", 0.0))
+            self._starved = True
+            self.state, self.message = SafetyState.HOLDING, "no chunk left to execute"
+        else:
+            self.state, self.message = SafetyState.IDLE, ""

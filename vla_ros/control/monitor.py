@@ -1,0 +1,101 @@
+"""What the measured joints say about the robot and its driver."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import NANOSECONDS, Intervention, InterventionAction, JointState, Reason
+
+_STALE_PERIODS, _STALE_LEAST = 5.0, 0.1
+"""Joint states older than five of their periods, at least 0.1 s, hold the robot."""
+_LOST = 0.5
+"""Older than this [s] they stop it for good."""
+_TRACKING = 0.15
+"""Largest distance of a measured joint from its command [rad]; the joint trajectory controller allows 0.2."""
+_RESTING = 0.02
+"""Speed below which a robot counts as at rest [rad/s]."""
+
+
+class MeasurementMonitor:
+    """Looks at the newest joint state every tick."""
+
+    def __init__(self, spec: RobotSpec, period: float) -> None:
+        """`period` is the tick [s]."""
+        self._spec = spec
+        self._stale = max(_STALE_PERIODS / min(spec.driver.joint_state_rate, 1.0 / period), _STALE_LEAST)
+        self._previous: JointState | None = None
+
+    def clear(self) -> None:
+        """Forget the last joint state (activation, reset)."""
+        self._previous = None
+
+    def resting(self, measured: JointState) -> bool:
+        """Whether the robot stands still, as far as the driver reports velocities."""
+        return len(measured.velocities) == 0 or float(np.abs(measured.velocities).max()) < _RESTING
+
+    def look(
+        self, measured: JointState | None, age: float, commanded: np.ndarray
+    ) -> tuple[Intervention, str] | None:
+        """The worst thing about the measurement, with one plain sentence; None when all is well.
+
+        Args:
+            measured: newest joint state; None: never any.
+            age: seconds since it was received.
+            commanded: positions commanded now (n,) [rad].
+        """
+        if measured is None or age > _LOST:
+            what = (
+                "no joint state has come" if measured is None else f"the last joint state is {age:.2f} s old"
+            )
+            return self._finding(InterventionAction.STOP, Reason.STALE_JOINT_STATE, "", age, what)
+        if not np.isfinite(measured.positions).all():
+            return self._finding(
+                InterventionAction.STOP,
+                Reason.NOT_FINITE,
+                "joint_states",
+                0.0,
+                "a measured joint is not finite",
+            )
+        jump = self._jump(measured)
+        if jump is not None:
+            return jump
+        error = np.abs(measured.positions - commanded)
+        worst = int(np.argmax(error))
+        if error[worst] > _TRACKING:
+            name = self._spec.joint_names[worst]
+            return self._finding(
+                InterventionAction.STOP, Reason.TRACKING_ERROR, name, float(error[worst]),
+                f"joint {name} is {error[worst]:.3f} rad from its command, allowed are {_TRACKING} rad",
+            )  # fmt: skip
+        if age > self._stale:
+            return self._finding(
+                InterventionAction.HOLD,
+                Reason.STALE_JOINT_STATE,
+                "",
+                age,
+                f"joint states are {age:.2f} s old",
+            )
+        return None
+
+    def _jump(self, measured: JointState) -> tuple[Intervention, str] | None:
+        previous, self._previous = self._previous, measured
+        if previous is None or measured is previous:
+            return None
+        elapsed = max((measured.stamp - previous.stamp) / NANOSECONDS, 0.0)
+        change = np.abs(measured.positions - previous.positions)
+        excess = change - (2.0 * self._spec.published.velocity * elapsed + 0.05)
+        worst = int(np.argmax(excess))
+        if excess[worst] <= 0.0:
+            return None
+        name = self._spec.joint_names[worst]
+        return self._finding(
+            InterventionAction.STOP, Reason.JOINT_STATE_JUMP, name, float(change[worst]),
+            f"measured joint {name} jumped by {change[worst]:.3f} rad within {elapsed:.3f} s",
+        )  # fmt: skip
+
+    @staticmethod
+    def _finding(
+        action: InterventionAction, reason: Reason, subject: str, amount: float, sentence: str
+    ) -> tuple[Intervention, str]:
+        return Intervention(action, reason, subject, amount), sentence

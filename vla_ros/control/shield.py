@@ -1,0 +1,131 @@
+"""The shield: at every tick a stop from the next state must exist inside all limits, or the stored stop runs.
+
+Invariant: the controller holds a jerk-limited stop from the present commanded motion whose positions keep the
+joint limits and whose path keeps every barrier.
+Each tick proposes a next motion.  If its own stop keeps everything, it is accepted and its stop is stored;
+otherwise the stored stop is followed for this tick, and what remains of it is the stop of the new state.
+Either way the invariant holds again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.control.barriers import Barrier
+from vla_ros.control.motion import JointMotion, Stop, overspeed
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import Array, Intervention, InterventionAction, Reason
+
+_STEP = 0.012
+"""Time between checked samples of a stop [s].  Between two of them a margin leaves the straight line by at
+most its second derivative times step^2 / 8: below 0.6 mm at 30 m/s^2, more than these arms are allowed."""
+_MARGIN = 0.001
+"""Margins at the samples must exceed this, which covers what lies between them [m]."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The motion to command next and, when the proposal was refused, why."""
+
+    motion: JointMotion
+    refused: Intervention | None
+
+
+class Shield:
+    """Holds the stored stop."""
+
+    def __init__(self, spec: RobotSpec, barriers: Sequence[Barrier], period: float) -> None:
+        """`period` is the tick [s]."""
+        self._spec, self._barriers, self._period = spec, barriers, period
+        self.anchor(JointMotion.at_rest(spec.home), spec.gripper.max_width)
+
+    def anchor(self, motion: JointMotion, width: float) -> None:
+        """Start from a motion at rest; its stop is to stay where it is."""
+        self.motion = motion
+        self._stop: Stop | None = None
+        self._stop_time = 0.0
+        self._margins = self._present_margins(motion.positions, width)
+
+    def judge(self, proposal: JointMotion | None, width: float) -> Verdict:
+        """Accept the proposed next motion or advance along the stored stop.
+
+        Args:
+            proposal: motion one tick after `self.motion`; None: none was found.
+            width: gripper opening [m].
+        """
+        refused: Intervention | None
+        if proposal is None:
+            refused = Intervention(InterventionAction.STOP, Reason.SOLVER, "tracker")
+        else:
+            stop = Stop(proposal, self._spec.applied)
+            refused = self._objection(proposal, stop, width)
+            if refused is None:
+                self.motion, self._stop, self._stop_time = proposal, stop, 0.0
+                self._margins = self._checked
+                return Verdict(proposal, None)
+        return Verdict(self.follow_stop(width), refused)
+
+    def follow_stop(self, width: float) -> JointMotion:
+        """One tick along the stored stop."""
+        if self._stop is not None:
+            self._stop_time += self._period
+            self.motion = self._stop.at(self._stop_time)
+            if self._stop_time >= self._stop.duration:
+                self._stop = None
+            self._margins = self._present_margins(self.motion.positions, width)
+        return self.motion
+
+    def _present_margins(self, q: Array, width: float) -> list[Array]:
+        return [barrier.margins(q, width) for barrier in self._barriers]
+
+    def _objection(self, proposal: JointMotion, stop: Stop, width: float) -> Intervention | None:
+        limits = self._spec.applied
+        if not np.isfinite(proposal.positions).all():
+            return Intervention(InterventionAction.STOP, Reason.NOT_FINITE, "proposal")
+        if overspeed(proposal, limits):
+            joint = int(np.argmax(np.abs(proposal.velocities) / limits.velocity))
+            name, speed = self._spec.joint_names[joint], float(abs(proposal.velocities[joint]))
+            return Intervention(InterventionAction.STOP, Reason.JOINT_VELOCITY, name, speed)
+        low, high = stop.extrema()
+        # a start outside the drawn-in limits may move back in, never further out
+        least = np.minimum(limits.position_min, self.motion.positions) - _ROUNDING
+        most = np.maximum(limits.position_max, self.motion.positions) + _ROUNDING
+        beyond = np.maximum(least - low, high - most)
+        if beyond.max() > 0.0:
+            joint = int(np.argmax(beyond))
+            name = self._spec.joint_names[joint]
+            return Intervention(InterventionAction.STOP, Reason.JOINT_POSITION, name, float(beyond[joint]))
+        self._checked = self._present_margins(proposal.positions, width)
+        deviation = np.maximum(high - proposal.positions, proposal.positions - low)
+        for barrier, margins, present in zip(self._barriers, self._checked, self._margins, strict=True):
+            # what is outside already (start, changed opening) may come back in, never go further out
+            least_margins = np.minimum(_MARGIN, present - _ROUNDING)
+            objection = _short(barrier, margins, least_margins)
+            if objection is None and (margins - barrier.reach @ deviation < least_margins).any():
+                # the bound by lever arms does not clear the whole stop at once: look at it in steps
+                objection = self._along(barrier, stop, least_margins, width)
+            if objection is not None:
+                return objection
+        return None
+
+    def _along(self, barrier: Barrier, stop: Stop, least: Array, width: float) -> Intervention | None:
+        times = np.linspace(stop.duration, 0.0, int(np.ceil(stop.duration / _STEP)), endpoint=False)
+        for positions in stop.positions(times):
+            objection = _short(barrier, barrier.margins(positions, width), least)
+            if objection is not None:
+                return objection
+        return None
+
+
+def _short(barrier: Barrier, margins: Array, least: Array) -> Intervention | None:
+    short = margins - least
+    worst = int(np.argmin(short))
+    if short[worst] >= 0.0:
+        return None
+    return Intervention(
+        InterventionAction.STOP, barrier.reason, barrier.subject(worst), float(margins[worst])
+    )

@@ -1,0 +1,1 @@
+"""Episodes, bags and data sets: reading, writing, and saying plainly what is broken in them."""

@@ -1,0 +1,44 @@
+"""Exceptions of the package.
+
+Every message is one plain sentence that says what was given, what is allowed and where it came from
+(a file and key, a topic, a command-line option).  Command-line entry points print the message alone and
+exit with status 2; nodes log it and refuse the transition.  Nothing moves after one of these.
+"""
+
+from __future__ import annotations
+
+
+class VlaRosError(Exception):
+    """Base of all errors a user can cause; its text is meant to be read by the user as it is."""
+
+
+class ConfigurationError(VlaRosError):
+    """A YAML file, parameter or option is missing, broken or contradicts another."""
+
+
+class ContractError(VlaRosError):
+    """Robot, cameras, action space and policy do not fit together."""
+
+
+class ActionError(VlaRosError):
+    """A policy output or action chunk is malformed: dimension, finiteness, token range, stamp."""
+
+
+class ObservationError(VlaRosError):
+    """An image or joint state is malformed, stale, frozen, or from the future."""
+
+
+class InstructionError(VlaRosError):
+    """The instruction is empty or names nothing that is in sight."""
+
+
+class PolicyError(VlaRosError):
+    """A policy cannot be loaded or failed while inferring."""
+
+
+class DataError(VlaRosError):
+    """A bag, tfrecord or dataset is corrupt, incomplete or of another kind than claimed."""
+
+
+class MachineError(VlaRosError):
+    """The machine lacks something: a library, a device, a permission, a free domain."""

@@ -1,0 +1,1 @@
+"""Evidence: what a run did, judged and shown from its recording alone."""

@@ -1,0 +1,1 @@
+"""Chunk execution: alignment with the observation, interpolation to a continuous reference."""

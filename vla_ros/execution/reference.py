@@ -1,0 +1,140 @@
+"""Continuous references: what the robot should do at any instant, twice continuously differentiable.
+
+Time here is the controller's own [s] since activation, which no clock adjustment can move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.actions import rotations
+from vla_ros.errors import ActionError
+from vla_ros.execution.so3 import angular_motion
+from vla_ros.execution.spline import CurveState, QuinticSpline, first_within_reach
+from vla_ros.types import Array, Pose
+
+MAX_ROTATION = 2.5
+"""Waypoints further than this from the present orientation [rad] have no unambiguous shortest way."""
+
+
+@dataclass(frozen=True)
+class CartesianSample:
+    """Pose, twist (linear, angular) (6,) and its derivative (6,) in the base frame."""
+
+    pose: Pose
+    twist: Array
+    acceleration: Array
+
+
+class CartesianReference:
+    """A C2 motion in SE(3): translation and rotation vector about an anchor as one minimum-jerk curve."""
+
+    def __init__(self, pose: Pose) -> None:
+        """Start at rest at `pose`."""
+        self._anchor = np.array(pose.quaternion, dtype=float)
+        self._rest = np.concatenate([pose.position, np.zeros(3)])
+        self._curve: QuinticSpline | None = None
+
+    @property
+    def end_time(self) -> float:
+        """When the motion comes to rest [s]; -inf when it is at rest."""
+        return -np.inf if self._curve is None else self._curve.end_time
+
+    def sample(self, time: float) -> CartesianSample:
+        """Reference at `time` [s]."""
+        state = self._state(time)
+        r = state.position[3:]
+        angular, angular_acceleration = angular_motion(r, state.velocity[3:], state.acceleration[3:])
+        quaternion = rotations.multiply(rotations.exp(r), self._anchor)
+        return CartesianSample(
+            Pose(state.position[:3], quaternion),
+            np.concatenate([state.velocity[:3], angular]),
+            np.concatenate([state.acceleration[:3], angular_acceleration]),
+        )
+
+    def replan(
+        self, time: float, times: Array, positions: Array, quaternions: Array, gentle: Array | None = None
+    ) -> int:
+        """From the present motion at `time` through new waypoints (k,), (k, 3), (k, 4), to rest at the last.
+
+        Args:
+            time: now [s].
+            times: of the waypoints [s].
+            positions: of the waypoints [m].
+            quaternions: of the waypoints.
+            gentle: accelerations (6,) above which a waypoint counts as out of reach and is left out.
+
+        Returns: how many waypoints were left out.
+
+        Raises:
+            ActionError: waypoints not in order, not finite, or turned too far; the motion stays as it was.
+        """
+        now = self.sample(time)
+        vectors = rotations.log(rotations.multiply(quaternions, rotations.conjugate(now.pose.quaternion)))
+        turn = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+        if turn > MAX_ROTATION:
+            raise ActionError(
+                f"a target is turned {turn:.2f} rad from the present orientation, "
+                f"allowed are {MAX_ROTATION} rad"
+            )
+        # at a rotation vector of zero its derivatives are the angular motion itself
+        start = CurveState(np.concatenate([now.pose.position, np.zeros(3)]), now.twist, now.acceleration)
+        points = np.hstack([positions, vectors])
+        first = 0 if gentle is None else first_within_reach(time, start, times, points, gentle)
+        self._curve = QuinticSpline(time, start, times[first:], points[first:])
+        self._anchor = now.pose.quaternion
+        return first
+
+    def slow_down(self, time: float, seconds: float) -> None:
+        """Come to rest within `seconds`, on the way the motion has now."""
+        now = self.sample(time)
+        position = now.pose.position + 0.5 * seconds * now.twist[:3]
+        vector = 0.5 * seconds * now.twist[3:]
+        # a curve may turn faster than any robot follows; its end must still be the shortest way from here
+        vector *= min(1.0, 0.8 * MAX_ROTATION / max(float(np.linalg.norm(vector)), 1e-12))
+        quaternion = rotations.multiply(rotations.exp(vector), now.pose.quaternion)
+        self.replan(time, np.array([time + seconds]), position[None], quaternion[None])
+
+    def _state(self, time: float) -> CurveState:
+        if self._curve is None:
+            zero = np.zeros(6)
+            return CurveState(self._rest, zero, zero)
+        return self._curve.sample(time)
+
+
+class JointReference:
+    """A C2 motion of n joints."""
+
+    def __init__(self, positions: Array) -> None:
+        """Start at rest at `positions` (n,) [rad]."""
+        self._rest = np.array(positions, dtype=float)
+        self._curve: QuinticSpline | None = None
+
+    @property
+    def end_time(self) -> float:
+        """When the motion comes to rest [s]; -inf when it is at rest."""
+        return -np.inf if self._curve is None else self._curve.end_time
+
+    def sample(self, time: float) -> CurveState:
+        """Reference at `time` [s], each (n,)."""
+        if self._curve is None:
+            zero = np.zeros_like(self._rest)
+            return CurveState(self._rest, zero, zero)
+        return self._curve.sample(time)
+
+    def replan(self, time: float, times: Array, positions: Array, gentle: Array | None = None) -> int:
+        """From the present motion at `time` through waypoints (k,), (k, n), to rest at the last.
+
+        `gentle` (n,) and the result are as in `CartesianReference.replan`.
+        """
+        start = self.sample(time)
+        first = 0 if gentle is None else first_within_reach(time, start, times, positions, gentle)
+        self._curve = QuinticSpline(time, start, times[first:], positions[first:])
+        return first
+
+    def slow_down(self, time: float, seconds: float) -> None:
+        """Come to rest within `seconds`, on the way the motion has now."""
+        now = self.sample(time)
+        self.replan(time, np.array([time + seconds]), (now.position + 0.5 * seconds * now.velocity)[None])

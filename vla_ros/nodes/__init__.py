@@ -1,0 +1,1 @@
+"""The nodes: thin rclpy shells around the rooms of plain Python."""

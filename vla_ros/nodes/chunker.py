@@ -1,0 +1,107 @@
+"""Node `chunker`: a policy's answer to timed targets in metres and radians, or to a refusal."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from rclpy.clock import Clock, ClockType
+
+from vla_ros import msg
+from vla_ros.actions import decode
+from vla_ros.control.loop import set_priority
+from vla_ros.errors import ActionError
+from vla_ros.nodes import topics
+from vla_ros.nodes.base import VlaLifecycleNode, run
+from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
+from vla_ros.nodes.conversions import action_chunk_message, to_policy_output, to_stamp
+from vla_ros.nodes.parameters import Parameter
+from vla_ros.types import NANOSECONDS
+
+
+class Chunker(VlaLifecycleNode):
+    """Publishes a chunk for every valid output and nothing for any other."""
+
+    PARAMETERS = (
+        *CONTRACT_PARAMETERS,
+        Parameter("max_age", 10.0, "Outputs of older observations are refused [s].", 0.1, 600.0),
+        Parameter("priority", 40, "SCHED_FIFO priority, for it stands before a command; 0: none.", 0, 99),
+        Parameter("max_future", 0.02, "Outputs of observations further ahead are refused [s].", 0.0, 1.0),
+    )
+
+    def __init__(self) -> None:
+        super().__init__("chunker")
+
+    def configure(self) -> None:
+        """Load the contract, create the publisher."""
+        self._contract = contract_of(self)
+        self._max_age = int(self.value("max_age") * NANOSECONDS)
+        self._max_future = int(self.value("max_future") * NANOSECONDS)
+        self._counts: Counter[str] = Counter()
+        self._problem = ""
+        self._width: float | None = None
+        self._publisher = self.create_publisher(msg.ActionChunk, topics.ACTION_CHUNK, topics.RELIABLE)
+
+    def activate(self) -> None:
+        """Begin to listen."""
+        set_priority(self.value("priority"))
+        self._subscription = self.create_subscription(
+            msg.PolicyOutput, topics.POLICY_OUTPUT, self._on_output, topics.RELIABLE
+        )
+        self._timer = self.create_timer(0.5, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def deactivate(self) -> None:
+        """Stop listening."""
+        set_priority(0)
+        self.destroy_subscription(self._subscription)
+        self.destroy_timer(self._timer)
+
+    def cleanup(self) -> None:
+        """Give the publisher back."""
+        self.destroy_publisher(self._publisher)
+
+    def _on_output(self, message: msg.PolicyOutput) -> None:
+        if message.error or (message.terminate and not message.values and not message.tokens):
+            return
+        try:
+            self._check_stamp(to_stamp(message.header.stamp))
+            output = to_policy_output(message)
+            gripper = self._contract.robot.gripper
+            chunk = decode(output, self._contract.action_space, gripper, gripper_width=self._width)
+        except ActionError as error:
+            self._counts["refused"] += 1
+            self._problem = f"Policy output {message.sequence} of '{message.policy}' was refused: {error}"
+            self.get_logger().error(self._problem, throttle_duration_sec=1.0)
+            self._report()
+            return
+        self._counts["chunks"] += 1
+        self._problem = ""
+        self._width = float(chunk.gripper_width[-1])
+        result = action_chunk_message(chunk, self._contract.robot.base_frame)
+        result.output_published = message.published
+        self._publisher.publish(result)
+
+    def _check_stamp(self, stamp: int) -> None:
+        age = self.now() - stamp
+        if age > self._max_age:
+            raise ActionError(
+                f"its observation is {age / NANOSECONDS:.2f} s old, "
+                f"allowed are {self._max_age / NANOSECONDS:g} s"
+            )
+        if -age > self._max_future:
+            raise ActionError(
+                f"its observation is {-age / NANOSECONDS:.2f} s in the future, "
+                f"allowed are {self._max_future / NANOSECONDS:g} s"
+            )
+
+    def _report(self) -> None:
+        self.diagnose(self._problem, {"chunks": self._counts["chunks"], "refused": self._counts["refused"]})
+
+
+def main() -> int:
+    """Entry point."""
+    return run(Chunker)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

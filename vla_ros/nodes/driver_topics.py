@@ -1,0 +1,146 @@
+"""The topics of the real drivers around the simulated robot: commands in, joint states and wrench out."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import WrenchStamped
+from rclpy.node import Node
+from sensor_msgs.msg import JointState as JointStateMessage
+from std_msgs.msg import Float64MultiArray
+
+from vla_ros.errors import ActionError, ConfigurationError
+from vla_ros.nodes import topics
+from vla_ros.nodes.conversions import doubles, to_time
+from vla_ros.nodes.simulated_gripper import make_gripper, reported_position
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.sim.realtime import Sample
+from vla_ros.sim.world import World
+from vla_ros.types import Array
+
+WRENCH_TOPIC = "/simulator/wrench"
+"""Where the driver has no wrench topic of its own."""
+WRENCH_RATE = 100.0
+
+
+class DriverTopics:
+    """What the robot's driver subscribes to and publishes."""
+
+    def __init__(self, node: Node, spec: RobotSpec, world: World, lock: threading.Lock) -> None:
+        """Raises `ConfigurationError` when the driver's message package is missing."""
+        self._node = node
+        self._spec = spec
+        self._world = world
+        self._lock = lock
+        driver = spec.driver
+        self.commands = 0
+        self._joints = node.create_publisher(JointStateMessage, driver.joint_state_topic, topics.RELIABLE)
+        self._grip_names = [str(name) for name in driver.gripper["joint_names"]]  # type: ignore[attr-defined]
+        own = driver.gripper["joint_state_topic"] != driver.joint_state_topic
+        self._grip = (
+            node.create_publisher(
+                JointStateMessage, str(driver.gripper["joint_state_topic"]), topics.RELIABLE
+            )
+            if own
+            else None
+        )
+        self._wrench = node.create_publisher(
+            WrenchStamped, str(driver.extra.get("wrench_topic", WRENCH_TOPIC)), topics.RELIABLE
+        )
+        rate = spec.simulated_joint_state_rate
+        self._grip_every = max(1, round(rate / float(str(driver.gripper.get("joint_state_rate", rate)))))
+        self._wrench_every = max(1, round(rate / WRENCH_RATE))
+        self._count = 0
+        self._flange = world.model.body(world.model.site("flange").bodyid[0]).name
+        self._gripper = make_gripper(node, spec, world, lock)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        driver = self._spec.driver
+        if driver.command_type == "std_msgs/Float64MultiArray":
+            self._node.create_subscription(
+                Float64MultiArray,
+                driver.command_topic,
+                lambda message: self._command(message.data),
+                topics.RELIABLE,
+            )
+            return
+        try:
+            from interbotix_xs_msgs.msg import JointGroupCommand
+        except ImportError as error:
+            raise ConfigurationError(
+                f"The message package of the driver of '{self._spec.name}' is missing ({error}); "
+                "run 'make env' or install it."
+            ) from error
+        group = str(driver.extra.get("group", "arm"))
+
+        def take(message: Any) -> None:
+            if message.name == group:
+                self._command(message.cmd)
+            else:
+                self._complain(
+                    f"a command for group '{message.name}' was ignored; the arm is group '{group}'."
+                )
+
+        self._node.create_subscription(JointGroupCommand, driver.command_topic, take, topics.RELIABLE)
+
+    def _command(self, positions: Any) -> None:
+        try:
+            with self._lock:
+                self._world.set_joint_command(np.array(positions, dtype=np.float64))
+        except ActionError as error:
+            self._complain(f"{error}  It was ignored.")
+            return
+        self.commands += 1
+
+    def _complain(self, what: str) -> None:
+        self._node.get_logger().error(f"{self._spec.driver.command_topic}: {what}", throttle_duration_sec=2.0)
+
+    def publish(self, sample: Sample, stamp: int) -> None:
+        """Publish a sample; called from the physics thread at the joint-state rate."""
+        time = to_time(stamp)
+        names, arm = self._spec.driver.joint_names, (sample.positions, sample.velocities, sample.efforts)
+        if self._grip is None:
+            grip = self._grip_state(sample)
+            names = (*names, *self._grip_names)
+            arm = tuple(np.concatenate([a, b]) for a, b in zip(arm, grip, strict=True))  # type: ignore[assignment]
+        self._joints.publish(_joint_state(time, names, arm))
+        if self._grip is not None and self._count % self._grip_every == 0:
+            self._grip.publish(_joint_state(time, self._grip_names, self._grip_state(sample)))
+        if self._count % self._wrench_every == 0:
+            message = WrenchStamped()
+            message.header.stamp, message.header.frame_id = time, self._flange
+            force, torque = message.wrench.force, message.wrench.torque
+            force.x, force.y, force.z, torque.x, torque.y, torque.z = (
+                float(value) for value in sample.wrench
+            )
+            self._wrench.publish(message)
+        self._count += 1
+
+    def _grip_state(self, sample: Sample) -> tuple[Array, Array, Array]:
+        """Positions, velocities, efforts of the joints that the driver reports for its gripper."""
+        gripper = self._spec.gripper
+        travel = gripper.max_width - gripper.min_width
+        if tuple(self._grip_names) == gripper.joint_names:
+            positions = sample.fingers
+            slopes = (gripper.joint_at_max_width - gripper.joint_at_min_width) / travel
+        else:
+            positions = np.array([reported_position(self._spec, sample.gripper_width)])
+            slopes = (
+                np.array([reported_position(self._spec, travel) - reported_position(self._spec, 0.0)])
+                / travel
+            )
+        return positions, slopes * sample.gripper_speed, np.full(len(positions), sample.gripper_force)
+
+    def close(self) -> None:
+        """Take the gripper interface down."""
+        self._gripper.close()
+
+
+def _joint_state(time: Any, names: Any, state: tuple[Array, Array, Array]) -> JointStateMessage:
+    message = JointStateMessage(name=list(names))
+    message.header.stamp = time
+    message.position, message.velocity, message.effort = (doubles(values) for values in state)
+    return message

@@ -1,0 +1,204 @@
+"""Node `inference`: runs a policy on the newest observation; knows nothing of motion."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from rclpy.clock import Clock, ClockType
+from std_msgs.msg import String
+
+from vla_ros import msg
+from vla_ros.contract import preflight
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes import topics
+from vla_ros.nodes.base import VlaLifecycleNode, run
+from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
+from vla_ros.nodes.conversions import policy_output_message, to_observation, to_stamp, to_time
+from vla_ros.nodes.parameters import Parameter
+from vla_ros.policies.registry import contract_policy
+from vla_ros.policies.wrappers import Delayed
+from vla_ros.types import NANOSECONDS, PolicyOutput
+
+Result = TypeVar("Result")
+
+
+class Inference(VlaLifecycleNode):
+    """One worker thread answers the newest observation; older ones are dropped and counted."""
+
+    PARAMETERS = (
+        *CONTRACT_PARAMETERS,
+        Parameter(
+            "policy_rate", 0.0, "Answers per second [Hz]; 0: what the policy is meant for.", 0.0, 100.0
+        ),
+        Parameter("policy_delay", 0.0, "Added to every answer's latency, for experiments [s].", 0.0, 10.0),
+    )
+
+    def __init__(self) -> None:
+        super().__init__("inference")
+        self._wake = threading.Condition()
+        self._worker: threading.Thread | None = None
+
+    def configure(self) -> None:
+        """Load and warm up the policy."""
+        contract = contract_of(self)
+        self._policy_name = contract.policy
+        self._policy = contract_policy(contract)
+        needs = self._policy.requirements
+        preflight(contract, needs)
+        self._policy.load()
+        self._period = 1.0 / (self.value("policy_rate") or needs.rate)
+        if self.value("policy_delay") > 0.0:
+            self._policy = Delayed(self._policy, self.value("policy_delay"))
+        self._counts: Counter[str] = Counter()
+        self._problem = ""
+        self._publisher = self.create_publisher(msg.PolicyOutput, topics.POLICY_OUTPUT, topics.RELIABLE)
+
+    def activate(self) -> None:
+        """Start the worker, subscribe."""
+        self._observation: msg.Observation | None = None
+        self._instruction: str = ""
+        self._new_instruction = False
+        self._running = True
+        self._worker = threading.Thread(target=self._work, name="policy", daemon=True)
+        self._worker.start()
+        self._subscriptions_made = [
+            self.create_subscription(String, topics.INSTRUCTION, self._on_instruction, topics.LATCHED),
+            self.create_subscription(
+                msg.Observation, topics.OBSERVATION, self._on_observation, topics.NEWEST
+            ),
+        ]
+        self._timer = self.create_timer(0.5, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def deactivate(self) -> None:
+        """Stop the worker; an answer under way is discarded."""
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        self.destroy_timer(self._timer)
+        self.close()
+
+    def cleanup(self) -> None:
+        """Give the publisher back."""
+        self.destroy_publisher(self._publisher)
+
+    def close(self) -> None:
+        """End the worker."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        if self._worker is not None:
+            self._worker.join(timeout=1.0)
+            self._worker = None
+
+    def _on_instruction(self, message: String) -> None:
+        with self._wake:
+            self._instruction = message.data.strip()
+            self._new_instruction = True
+            self._observation = None
+            self._problem = ""
+            self._wake.notify()
+
+    def _on_observation(self, message: msg.Observation) -> None:
+        with self._wake:
+            if self._observation is not None:
+                self._counts["dropped"] += 1
+            self._observation = message
+            self._counts["observations"] += 1
+            self._wake.notify()
+
+    def _work(self) -> None:
+        due = 0.0
+        while (job := self._next_job(due)) is not None:
+            observation, instruction = job
+            if observation is not None:
+                due = max(due + self._period, time.monotonic())
+                self._answer(observation, instruction)
+            elif not self._guarded(partial(self._reset, instruction), None, instruction):
+                with self._wake:
+                    if not self._new_instruction:
+                        self._instruction = ""
+
+    def _next_job(self, due: float) -> tuple[msg.Observation | None, str] | None:
+        """Wait for the next thing to do: None ends the worker, no observation means a new instruction."""
+        with self._wake:
+            while self._running:
+                if self._new_instruction:
+                    self._new_instruction = False
+                    if self._instruction:
+                        return None, self._instruction
+                early = due - time.monotonic()
+                if self._instruction and self._observation is not None and early <= 0.0:
+                    observation, self._observation = self._observation, None
+                    return observation, self._instruction
+                self._wake.wait(early if early > 0.0 else None)
+        return None
+
+    def _reset(self, instruction: str) -> bool:
+        self._policy.reset(instruction)
+        return True
+
+    def _answer(self, message: msg.Observation, instruction: str) -> None:
+        received, begun = self.now(), time.perf_counter()
+
+        def infer() -> PolicyOutput:
+            return self._policy.infer(to_observation(message, instruction, topics.OBSERVATION))
+
+        output = self._guarded(infer, message, instruction)
+        if output is None:
+            return
+        answer = policy_output_message(output, self._policy_name, instruction)
+        waiting = (received - to_stamp(message.header.stamp)) / NANOSECONDS
+        answer.stage_names = ["waiting", *answer.stage_names, "total"]
+        answer.stage_seconds = [waiting, *answer.stage_seconds, time.perf_counter() - begun]
+        self._counts["answers"] += 1
+        self._publish(answer, instruction)
+
+    def _guarded(
+        self, step: Callable[[], Result], message: msg.Observation | None, instruction: str
+    ) -> Result | None:
+        """Run one step of the policy; what goes wrong becomes a sentence, never an action."""
+        try:
+            result = step()
+            self._problem = ""
+            return result
+        except VlaRosError as error:
+            sentence = str(error)
+        except Exception as error:
+            sentence = f"Policy '{self._policy_name}' failed with {type(error).__name__}: {error}"
+            self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+        self._counts["errors"] += 1
+        self._problem = sentence
+        self.get_logger().error(sentence, throttle_duration_sec=1.0)
+        answer = msg.PolicyOutput(policy=self._policy_name, error=sentence, instruction=instruction)
+        if message is not None:
+            answer.header.stamp = message.header.stamp
+            answer.sequence = message.sequence
+        self._publish(answer, instruction)
+        return None
+
+    def _publish(self, answer: msg.PolicyOutput, instruction: str) -> None:
+        with self._wake:
+            outdated = not self._running or self._new_instruction or self._instruction != instruction
+        if outdated:
+            self._counts["outdated"] += 1
+            return
+        answer.published = to_time(self.now())
+        self._publisher.publish(answer)
+
+    def _report(self) -> None:
+        self.diagnose(self._problem, dict(self._counts))
+
+
+def main() -> int:
+    """Entry point."""
+    return run(Inference)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Node `simulator`: a robot, its cameras and a table with blocks, on the topics of the real drivers."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from typing import Any
+
+from rosgraph_msgs.msg import Clock
+
+from vla_ros import msg
+from vla_ros.errors import ConfigurationError, VlaRosError
+from vla_ros.nodes import topics
+from vla_ros.nodes.base import VlaNode, run
+from vla_ros.nodes.camera_topics import CameraTopics
+from vla_ros.nodes.conversions import to_time
+from vla_ros.nodes.driver_topics import DriverTopics
+from vla_ros.nodes.parameters import Parameter
+from vla_ros.robots import load_robot
+from vla_ros.robots.spec import CameraSpec, RobotSpec
+from vla_ros.sim.goal import TASKS
+from vla_ros.sim.realtime import CameraLoop, PhysicsLoop, Sample
+from vla_ros.sim.render import BACKENDS
+from vla_ros.sim.world import NO_ROOM, World, scenes
+from vla_ros.srv import StartEpisode
+from vla_ros.types import NANOSECONDS, Image
+
+STATUS_PERIOD = 0.1
+DIAGNOSTICS_PERIOD = 1.0
+CLOCK_RATE = 100.0
+SWITCH_INTERVAL = 0.0005
+"""Longest time one thread keeps another from Python [s]; the default, 5 ms, exceeds a joint-state period."""
+
+
+class Simulator(VlaNode):
+    """Physics and cameras run in threads of their own; this class only wires them."""
+
+    PARAMETERS = (
+        Parameter("robot", "panda", "Robot: a name in config/robots or the path of a YAML file."),
+        Parameter("task", "", "Task of the first scene; empty: what the instruction says, else pick.",
+                  choices=("", *TASKS)),
+        Parameter("instruction", "", "Instruction of the first scene; empty: the task's own."),
+        Parameter("seed", 0, "Seed of the first scene.", 0),
+        Parameter("camera_width", 0, "Width of all images [pixel]; 0: the robot's own.", 0, 4096),
+        Parameter("camera_height", 0, "Height of all images [pixel]; 0: the robot's own.", 0, 4096),
+        Parameter("camera_rate", 0.0, "Images a second of each camera [Hz]; 0: the robot's own.", 0.0, 120.0),
+        Parameter("physics_rate", 500, "Time steps a second [Hz].", 500, 2000),
+        Parameter("renderer", "auto", "How images are made.", choices=BACKENDS),
+        Parameter("publish_clock", False, "Publish /clock; stamps are then simulated time from 0."),
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__("simulator")
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        spec = load_robot(self.value("robot"))
+        cameras = self._cameras_of(spec)
+        task, instruction = self.value("task"), self.value("instruction")
+        if not task and not instruction.strip():
+            task = "pick"
+        timestep = 1.0 / self.value("physics_rate")
+        self._world = World(spec, task, self.value("seed"), instruction, timestep, cameras)
+        self._lock = threading.Lock()
+        self._scene = 0
+        self._clocked = self.value("publish_clock")
+        self._clock_topic = self.create_publisher(Clock, "/clock", topics.RELIABLE) if self._clocked else None
+        self._clock_every = max(1, round(spec.simulated_joint_state_rate / CLOCK_RATE))
+        self._samples = 0
+        self._driver = DriverTopics(self, spec, self._world, self._lock)
+        self._camera_topics = CameraTopics(self, cameras)
+        self._status = self.create_publisher(msg.EpisodeStatus, topics.SIMULATOR_STATUS, topics.RELIABLE)
+        self.create_service(StartEpisode, "~/reset_scene", self._reset_scene)
+        self._physics = PhysicsLoop(
+            self._world, self._lock, spec.simulated_joint_state_rate, self._on_sample, self._on_failure
+        )
+        self._cameras = CameraLoop(
+            self._world, self._lock, self._physics, self.value("renderer"), self._on_image, self._on_failure
+        )
+        self.create_timer(STATUS_PERIOD, self._publish_status)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._publish_health)
+        self._physics.start()
+        self._cameras.start()
+        self.get_logger().info(f"{spec.title} is simulated: {self._world.task.instruction}.")
+
+    def _cameras_of(self, spec: RobotSpec) -> dict[str, CameraSpec]:
+        changes: dict[str, Any] = {
+            key: self.value(f"camera_{key}")
+            for key in ("width", "height", "rate")
+            if self.value(f"camera_{key}")
+        }
+        return {name: dataclasses.replace(camera, **changes) for name, camera in spec.cameras.items()}
+
+    # Called from the physics and camera threads.
+
+    def _stamp(self, stamp: int, sim_time: float) -> int:
+        return round(sim_time * NANOSECONDS) if self._clocked else stamp
+
+    def _on_sample(self, sample: Sample) -> None:
+        stamp = self._stamp(sample.stamp, sample.sim_time)
+        if self._clock_topic is not None and self._samples % self._clock_every == 0:
+            self._clock_topic.publish(Clock(clock=to_time(stamp)))
+        self._samples += 1
+        self._driver.publish(sample, stamp)
+
+    def _on_image(self, camera: CameraSpec, stamp: int, sim_time: float, image: Image) -> None:
+        self._camera_topics.publish(camera, self._stamp(stamp, sim_time), image)
+
+    def _on_failure(self, error: Exception) -> None:
+        if not self.stopping:
+            self.get_logger().error(
+                str(error) if isinstance(error, VlaRosError) else f"The simulator failed: {error!r}."
+            )
+            self.stop(2 if isinstance(error, VlaRosError) else 1)
+
+    # Called from the executor.
+
+    def _reset_scene(self, request: Any, response: Any) -> Any:
+        try:
+            for task in scenes(self._world.spec, request.task, request.instruction, request.seed):
+                with self._lock:
+                    if self._world.adopt(task):
+                        break
+            else:
+                raise ConfigurationError(NO_ROOM)
+        except VlaRosError as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._scene += 1
+        response.success, response.instruction, response.episode_id = True, task.instruction, self._scene_id()
+        self._publish_status()
+        return response
+
+    def _scene_id(self) -> str:
+        return f"scene_{self._scene:04d}"
+
+    def _publish_status(self) -> None:
+        with self._lock:
+            task, verdict, stamp = self._world.task, self._world.verdict, self._physics.stamp
+            sim_time = self._world.sim_time
+        message = msg.EpisodeStatus(
+            episode_id=self._scene_id(),
+            task=task.name,
+            instruction=task.instruction,
+            outcome=int(verdict.outcome),
+            reason=verdict.reason,
+            elapsed=verdict.elapsed,
+        )
+        message.header.stamp = to_time(self._stamp(stamp, sim_time))
+        self._status.publish(message)
+
+    def _publish_health(self) -> None:
+        values = {
+            "renderer": self._cameras.backend,
+            "commands": self._driver.commands,
+            "frames": sum(self._camera_topics.frames.values()),
+            "frames skipped": self._cameras.skipped,
+            "seconds lost": f"{self._physics.lost / NANOSECONDS:.2f}",
+        }
+        self.diagnose("", values)
+
+    def close(self) -> None:
+        """End the threads, then the driver's interfaces."""
+        self._cameras.stop()
+        self._physics.stop()
+        self._driver.close()
+
+
+def main() -> int:
+    """Entry point."""
+    return run(Simulator)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

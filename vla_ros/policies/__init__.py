@@ -1,0 +1,1 @@
+"""Policies: one protocol, a folder or file a family, made by name."""

@@ -1,0 +1,55 @@
+"""The one interface every policy is behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from vla_ros.types import Observation, PolicyOutput
+
+
+@dataclass(frozen=True)
+class CameraNeed:
+    """A camera a policy asks for; the ingester resizes to (width, height) when they are given."""
+
+    name: str
+    width: int | None = None
+    height: int | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class PolicyRequirements:
+    """What a policy declares before anything is loaded; preflight compares it with robot and contract."""
+
+    action_space: str
+    rate: float
+    """Outputs per second the policy is meant for [Hz]."""
+    horizon: int
+    cameras: tuple[CameraNeed, ...] = ()
+    observation_window: int = 1
+    normalization_key: str = ""
+    robots: tuple[str, ...] = field(default_factory=tuple)
+    """Robots it is meant for; empty: any."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Load, warm up, infer, reset."""
+
+    @property
+    def requirements(self) -> PolicyRequirements:
+        """Known without loading weights."""
+        ...
+
+    def load(self) -> None:
+        """Load weights and warm up.  Raises `PolicyError`."""
+        ...
+
+    def reset(self, instruction: str) -> None:
+        """Start a new episode.  Raises `InstructionError` when the instruction cannot be understood."""
+        ...
+
+    def infer(self, observation: Observation) -> PolicyOutput:
+        """Answer one observation.  Raises `PolicyError` or `InstructionError`; never moves anything."""
+        ...

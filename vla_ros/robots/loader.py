@@ -1,0 +1,297 @@
+"""Loads and validates a robot: `config/robots/<name>.yaml` and its URDF become a `RobotSpec`."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from vla_ros.errors import ConfigurationError
+from vla_ros.resources import resource_path
+from vla_ros.robots.fields import Fields, read_yaml
+from vla_ros.robots.spec import (
+    CameraSpec,
+    CollisionSpec,
+    DriverSpec,
+    GripperSpec,
+    JointLimits,
+    RobotSpec,
+    TcpLimits,
+    Workspace,
+)
+from vla_ros.types import Array
+
+ALIASES = {"franka": "panda", "wx250s": "widowx"}
+DRIVER_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix")
+COMMAND_TYPES = ("std_msgs/Float64MultiArray", "interbotix_xs_msgs/JointGroupCommand")
+
+
+def robot_names() -> list[str]:
+    """Names of the robots that come with the package, sorted."""
+    return sorted(path.stem for path in resource_path("config", "robots").glob("*.yaml"))
+
+
+def load_robot(name_or_path: str | Path) -> RobotSpec:
+    """A robot of the package by name or alias, or a user's own from a YAML file.
+
+    Raises:
+        ConfigurationError: unknown name, or the YAML or its URDF is missing, broken or inconsistent.
+    """
+    path = _find(str(name_or_path))
+    fields = read_yaml(path)
+    urdf_path = _find_urdf(fields)
+    joints, links = _read_urdf(urdf_path)
+    names = fields.texts("joint_names")
+    _known(fields, "joint_names", names, joints, f"joint of {urdf_path.name}")
+    published = _published(fields.section("published"), len(names))
+    applied = _applied(fields.section("applied"), published, names)
+    spec = RobotSpec(
+        name=fields.text("name"),
+        title=fields.text("title"),
+        yaml_path=path,
+        urdf_path=urdf_path,
+        base_frame=_frame(fields, "base_frame", links),
+        tcp_frame=_frame(fields, "tcp_frame", links),
+        elbow_frame=_frame(fields, "elbow_frame", links),
+        joint_names=names,
+        published=published,
+        applied=applied,
+        home=_home(fields, applied, names),
+        state_rotation=_rotation(fields, "state_rotation"),
+        gripper=_gripper(fields.section("gripper"), joints, links),
+        tcp=_tcp(fields.section("tcp")),
+        workspace=_workspace(fields.section("workspace")),
+        collision=_collision(fields.section("collision"), links),
+        cameras=_cameras(fields.section("cameras"), links),
+        driver=_driver(fields.section("driver"), len(names)),
+        control_rate=fields.positive("control_rate", 1000.0),
+        simulated_control_rate=fields.positive("simulated_control_rate", 1000.0),
+        simulated_joint_state_rate=fields.positive("simulated_joint_state_rate", 1000.0),
+    )
+    fields.finish()
+    return spec
+
+
+def _find(text: str) -> Path:
+    if text.endswith((".yaml", ".yml")):
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise ConfigurationError(f"robot file {text} does not exist")
+        return path.resolve()
+    names = robot_names()
+    name = ALIASES.get(text.lower(), text.lower())
+    if name not in names:
+        near = difflib.get_close_matches(name, [*names, *ALIASES], 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        aliases = ", ".join(f"{alias} = {target}" for alias, target in ALIASES.items())
+        raise ConfigurationError(
+            f"unknown robot '{text}'{hint}; known: {', '.join(names)} ({aliases}),"
+            " or the path of a robot's .yaml file"
+        )
+    return resource_path("config", "robots", f"{name}.yaml")
+
+
+def _find_urdf(fields: Fields) -> Path:
+    name = fields.text("urdf")
+    beside = fields.path.parent / Path(name).expanduser()
+    if beside.is_file():
+        return beside.resolve()
+    shipped = resource_path("urdf") / name
+    if shipped.is_file():
+        return shipped
+    raise fields.error("urdf", f"{name} is neither beside the YAML file nor in {shipped.parent}")
+
+
+def _read_urdf(path: Path) -> tuple[set[str], set[str]]:
+    """Names of the moving joints and of all links."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ConfigurationError(f"{path}, line {error.position[0]}: broken XML: {error}") from error
+    if root.tag != "robot":
+        raise ConfigurationError(f"{path} is not a URDF: its root element is <{root.tag}>, not <robot>")
+    joints = {j.get("name", "") for j in root.findall("joint") if j.get("type") != "fixed"}
+    return joints, {link.get("name", "") for link in root.findall("link")}
+
+
+def _known(fields: Fields, key: str, names: tuple[str, ...], known: set[str], kind: str) -> None:
+    for name in names:
+        if name not in known:
+            raise fields.error(key, f"'{name}' is no {kind}; it has {', '.join(sorted(known))}")
+
+
+def _frame(fields: Fields, key: str, links: set[str]) -> str:
+    name = fields.text(key)
+    _known(fields, key, (name,), links, "link of the URDF")
+    return name
+
+
+def _published(fields: Fields, n: int) -> JointLimits:
+    limits = JointLimits(
+        position_min=fields.array("position_min", (n,)),
+        position_max=fields.array("position_max", (n,)),
+        velocity=fields.array("velocity", (n,), positive=True),
+        acceleration=fields.array("acceleration", (n,), positive=True),
+        jerk=fields.array("jerk", (n,), positive=True),
+        torque=fields.array("torque", (n,), positive=True),
+    )
+    if not (limits.position_min < limits.position_max).all():
+        raise fields.error("position_min", "must be below position_max for every joint")
+    fields.finish()
+    return limits
+
+
+def _applied(fields: Fields, published: JointLimits, names: tuple[str, ...]) -> JointLimits:
+    """Scaled published limits; optional absolute position and velocity limits win where they are tighter."""
+    n = len(names)
+    limits = published.scaled(
+        fields.positive("velocity_scale", 1.0),
+        fields.positive("acceleration_scale", 1.0),
+        fields.positive("jerk_scale", 1.0),
+        fields.number("position_margin", 0.0),
+    )
+    low, high, velocity = limits.position_min, limits.position_max, limits.velocity
+    if "position_min" in fields:
+        low = np.maximum(low, fields.array("position_min", (n,)))
+    if "position_max" in fields:
+        high = np.minimum(high, fields.array("position_max", (n,)))
+    if "velocity" in fields:
+        velocity = np.minimum(velocity, fields.array("velocity", (n,), positive=True))
+    for name, a, b in zip(names, low, high, strict=True):
+        if not a < b:
+            raise fields.error("position_margin", f"leaves {name} no range ({a:.3f} to {b:.3f} rad)")
+    fields.finish()
+    return JointLimits(low, high, velocity, limits.acceleration, limits.jerk, limits.torque)
+
+
+def _home(fields: Fields, applied: JointLimits, names: tuple[str, ...]) -> Array:
+    home = fields.array("home", (len(names),))
+    for name, q, low, high in zip(names, home, applied.position_min, applied.position_max, strict=True):
+        if not low <= q <= high:
+            limits = f"{low:.3f} to {high:.3f}"
+            raise fields.error("home", f"{name} at {q:.3f} rad is outside the applied limits {limits}")
+    return home
+
+
+def _rotation(fields: Fields, key: str) -> Array:
+    matrix = fields.array(key, (3, 3))
+    if not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) or np.linalg.det(matrix) < 0.0:
+        raise fields.error(key, "must be a rotation matrix")
+    return matrix
+
+
+def _gripper(fields: Fields, joints: set[str], links: set[str]) -> GripperSpec:
+    names = fields.texts("joint_names")
+    _known(fields, "joint_names", names, joints, "joint of the URDF")
+    frames = fields.texts("finger_frames")
+    _known(fields, "finger_frames", frames, links, "link of the URDF")
+    low = fields.number("min_width", 0.0)
+    gripper = GripperSpec(
+        max_width=fields.number("max_width", low, open_low=True),
+        min_width=low,
+        speed=fields.positive("speed"),
+        max_force=fields.positive("max_force"),
+        joint_names=names,
+        joint_at_min_width=fields.array("joint_at_min_width", (len(names),)),
+        joint_at_max_width=fields.array("joint_at_max_width", (len(names),)),
+        finger_frames=frames,
+    )
+    fields.finish()
+    return gripper
+
+
+def _tcp(fields: Fields) -> TcpLimits:
+    keys = ("speed", "acceleration", "jerk", "angular_speed", "angular_acceleration", "angular_jerk")
+    limits = TcpLimits(**{key: fields.positive(key) for key in keys})
+    fields.finish()
+    return limits
+
+
+def _workspace(fields: Fields) -> Workspace:
+    box = Workspace(fields.array("minimum", (3,)), fields.array("maximum", (3,)), fields.number("floor"))
+    if not (box.minimum < box.maximum).all():
+        raise fields.error("minimum", "must be below maximum on every axis")
+    fields.finish()
+    return box
+
+
+def _collision(fields: Fields, links: set[str]) -> CollisionSpec:
+    pairs = fields.take("excluded")
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise fields.error("excluded", "must be a list of pairs of links, or []")
+    for pair in pairs:
+        _known(fields, "excluded", tuple(pair), links, "link of the URDF")
+    stop = fields.number("stop_distance", 0.0)
+    spec = CollisionSpec(
+        excluded=tuple((a, b) for a, b in pairs),
+        stop_distance=stop,
+        slow_distance=fields.number("slow_distance", stop, open_low=True),
+    )
+    fields.finish()
+    return spec
+
+
+def _cameras(fields: Fields, links: set[str]) -> dict[str, CameraSpec]:
+    return {name: _camera(name, fields.section(name), links) for name in fields.names()}
+
+
+def _camera(name: str, fields: Fields, links: set[str]) -> CameraSpec:
+    camera = CameraSpec(
+        name=name,
+        parent_frame=_frame(fields, "parent_frame", links),
+        pose=fields.pose(),
+        fovy=fields.positive("fovy", 3.1),
+        width=int(fields.number("width", 1)),
+        height=int(fields.number("height", 1)),
+        rate=fields.positive("rate"),
+        topic=fields.text("topic"),
+        compressed=fields.flag("compressed", False),
+    )
+    fields.finish()
+    return camera
+
+
+def _driver(fields: Fields, n: int) -> DriverSpec:
+    kind, command_type = fields.text("kind"), fields.text("command_type")
+    if kind not in DRIVER_KINDS:
+        raise fields.error("kind", f"'{kind}' is not one of {', '.join(DRIVER_KINDS)}")
+    if command_type not in COMMAND_TYPES:
+        raise fields.error("command_type", f"'{command_type}' is not one of {', '.join(COMMAND_TYPES)}")
+    names = fields.texts("joint_names")
+    if len(names) != n:
+        raise fields.error("joint_names", f"must name {n} joints, got {len(names)}")
+    spec = DriverSpec(
+        kind=kind,
+        joint_state_topic=fields.text("joint_state_topic"),
+        joint_state_rate=fields.positive("joint_state_rate"),
+        joint_names=names,
+        command_topic=fields.text("command_topic"),
+        command_type=command_type,
+        command_rate=fields.positive("command_rate"),
+        gripper=_driver_gripper(fields.section("gripper")),
+        extra=fields.mapping("extra"),
+    )
+    fields.finish()
+    return spec
+
+
+def _driver_gripper(fields: Fields) -> dict[str, object]:
+    """The keys every gripper interface has are checked; further ones belong to the kind of driver."""
+    kind = fields.text("kind")
+    if kind not in ("action", "topic"):
+        raise fields.error("kind", f"'{kind}' is not one of action, topic")
+    known: dict[str, object] = {
+        "kind": kind,
+        "name": fields.text("name"),
+        "type": fields.text("type"),
+        "joint_state_topic": fields.text("joint_state_topic"),
+        "joint_state_rate": fields.positive("joint_state_rate"),
+        "joint_names": fields.texts("joint_names"),
+        "state_at_min_width": fields.number("state_at_min_width"),
+        "state_at_max_width": fields.number("state_at_max_width"),
+    }
+    if known["state_at_min_width"] == known["state_at_max_width"]:
+        raise fields.error("state_at_max_width", "must differ from state_at_min_width")
+    return known | {key: fields.take(key) for key in fields.names() if key not in known}

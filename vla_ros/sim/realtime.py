@@ -1,0 +1,182 @@
+"""The simulated world on the wall clock: one thread for physics, one for images."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import mujoco
+
+from vla_ros.robots.spec import CameraSpec
+from vla_ros.sim.render import make_renderer
+from vla_ros.sim.world import World
+from vla_ros.types import NANOSECONDS, Array, Image
+
+MAX_LAG = 100_000_000
+"""Farther behind the clock than this, time is given up rather than caught up [ns]."""
+_JOIN = 2.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the robot reports after a batch of time steps."""
+
+    stamp: int
+    """Wall-clock time for which the state was computed [ns]."""
+    sim_time: float
+    positions: Array
+    velocities: Array
+    efforts: Array
+    gripper_width: float
+    gripper_speed: float
+    gripper_force: float
+    fingers: Array
+    wrench: Array
+
+
+class Loop(threading.Thread):
+    """A thread that ends with a request, and tells about an unexpected error."""
+
+    def __init__(self, name: str, failed: Callable[[Exception], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._failed = failed
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Work until `stop`; any error is handed to `failed`."""
+        try:
+            self._work()
+        except Exception as error:
+            self._failed(error)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._end.set()
+        if self.is_alive():
+            self.join(_JOIN)
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+    def _sleep_until(self, due: int) -> int:
+        """Sleep until `due` [ns of the system clock]; answers by how much the clock is past it."""
+        ahead = due - time.time_ns()
+        if ahead > 0:
+            time.sleep(ahead / NANOSECONDS)
+        return time.time_ns() - due
+
+
+class PhysicsLoop(Loop):
+    """Steps the world in batches, one a joint-state period, each at its own absolute time."""
+
+    def __init__(
+        self,
+        world: World,
+        lock: threading.Lock,
+        rate: float,
+        publish: Callable[[Sample], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__("physics", failed)
+        self._world = world
+        self._lock = lock
+        self._publish = publish
+        self._steps = max(1, round(1.0 / (rate * world.model.opt.timestep)))
+        self.period = round(self._steps * world.model.opt.timestep * NANOSECONDS)
+        self.stamp = 0
+        """Stamp of the present state; read and written under the lock."""
+        self.lost = 0
+        """Nanoseconds given up because the machine was too slow."""
+
+    def _work(self) -> None:
+        due = time.time_ns() + self.period
+        while not self._end.is_set():
+            late = self._sleep_until(due)
+            if abs(late) > MAX_LAG:
+                self.lost += max(late, 0)
+                due += late
+            with self._lock:
+                self._world.step(self._steps)
+                self.stamp = due
+                sample = self._sample(due)
+            self._publish(sample)
+            due += self.period
+
+    def _sample(self, stamp: int) -> Sample:
+        world = self._world
+        return Sample(
+            stamp,
+            world.sim_time,
+            *world.joint_state(),
+            world.gripper_width(),
+            world.gripper_speed(),
+            world.gripper_force(),
+            world.finger_positions(),
+            world.wrench(),
+        )
+
+
+class CameraLoop(Loop):
+    """Renders copies of the state, so that physics never waits for an image.
+
+    Cameras due together see the same state and carry the same stamp.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        lock: threading.Lock,
+        physics: PhysicsLoop,
+        renderer: str,
+        publish: Callable[[CameraSpec, int, float, Image], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__("cameras", failed)
+        self._model = world.model
+        self._source = world.data
+        self._cameras: Mapping[str, CameraSpec] = world.cameras
+        self._lock = lock
+        self._physics = physics
+        self._kind = renderer
+        self._publish = publish
+        self.backend = ""
+        """Known once the thread has made its renderer."""
+        self.skipped = 0
+        """Frames that were not rendered because the machine was too slow."""
+
+    def _work(self) -> None:
+        data = mujoco.MjData(self._model)
+        renderer = make_renderer(self._model, self._cameras, self._kind)
+        self.backend = renderer.backend
+        periods = {name: round(NANOSECONDS / camera.rate) for name, camera in self._cameras.items()}
+        due = dict.fromkeys(self._cameras, time.time_ns())
+        try:
+            while not self._end.is_set():
+                instant = min(due.values())
+                self._sleep_until(instant)
+                stamp, sim_time = self._copy_state(data)
+                for name in [name for name, when in due.items() if when <= instant]:
+                    if stamp:
+                        self._publish(self._cameras[name], stamp, sim_time, renderer.render(data, name))
+                    due[name] = self._next(due[name], periods[name])
+        finally:
+            renderer.close()
+
+    def _next(self, due: int, period: int) -> int:
+        """The next instant that is not past; near, also when the clock was set back."""
+        now = time.time_ns()
+        missed = max(0, (now - due) // period)
+        self.skipped += missed
+        return min(due + (1 + missed) * period, now + 2 * period)
+
+    def _copy_state(self, data: mujoco.MjData) -> tuple[int, float]:
+        source = self._source
+        with self._lock:
+            data.qpos[:] = source.qpos
+            data.mocap_pos[:] = source.mocap_pos
+            stamp, sim_time = self._physics.stamp, source.time
+        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_camlight(self._model, data)
+        return stamp, float(sim_time)
