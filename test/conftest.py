@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,3 +16,10 @@ def nothing_left_in_shared_memory() -> Iterator[None]:
     """Tests kill processes on purpose; what those leave is removed when all are done."""
     yield
     clean_shared_memory()
+
+
+@pytest.fixture(autouse=True)
+def no_real_time_priority_is_left() -> Iterator[None]:
+    """Whatever a later test starts would inherit it, and real-time threads can starve a whole machine."""
+    yield
+    assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER

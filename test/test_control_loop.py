@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
 import pytest
 
-from vla_ros.control.loop import RealTimeLoop, sleep_until
+from vla_ros.control.loop import RealTimeLoop, set_priority, sleep_until
 
 
 def run_for(loop: RealTimeLoop, ticks: threading.Event) -> None:
@@ -67,8 +68,6 @@ def test_an_error_ends_the_loop_and_is_kept():
 
 
 def test_without_permission_it_warns_and_goes_on(monkeypatch: pytest.MonkeyPatch):
-    import os
-
     def refuse(*args: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -77,6 +76,30 @@ def test_without_permission_it_warns_and_goes_on(monkeypatch: pytest.MonkeyPatch
     ticked = threading.Event()
     run_for(RealTimeLoop(0.001, lambda due: ticked.set(), priority=50, on_warning=sentences.append), ticked)
     assert any("No permission for real-time priority 50" in sentence for sentence in sentences)
+
+
+def test_what_a_real_time_thread_starts_is_not_real_time():
+    found: dict[str, int] = {}
+
+    def inner() -> None:
+        found["inner"] = os.sched_getscheduler(0)
+
+    def outer() -> None:
+        found["refused"] = set_priority(3) is not None
+        found["outer"] = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+        child = threading.Thread(target=inner)
+        child.start()
+        child.join()
+        set_priority(0)
+        found["after"] = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+
+    thread = threading.Thread(target=outer)
+    thread.start()
+    thread.join()
+    if found["refused"]:
+        pytest.skip("no permission for real-time priority on this machine")
+    assert found["outer"] == os.SCHED_FIFO
+    assert found["inner"] == found["after"] == os.SCHED_OTHER
 
 
 def test_sleeping_until_the_past_returns_at_once_and_never_early():

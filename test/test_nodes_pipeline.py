@@ -147,10 +147,17 @@ def test_frames_and_joints_become_an_observation(bench: Any) -> None:
     b.up()
     observations = b.listen(msg.Observation, topics.OBSERVATION)
     sensors = Sensors(b)
-    stamp = sensors.publish()
-    assert b.until(lambda: bool(observations))
+    stamps: set[int] = set()
+
+    def observed() -> bool:
+        # on a busy machine a frame may be stale before it is looked at
+        if not observations:
+            stamps.add(sensors.publish())
+        return bool(observations)
+
+    assert b.until(observed)
     got = observations[-1]
-    assert to_stamp(got.header.stamp) == stamp
+    assert to_stamp(got.header.stamp) in stamps
     assert list(got.camera_names) == ["primary", "wrist"]
     assert list(got.joint_state.position) == pytest.approx(sensors.spec.home.tolist())
     assert got.gripper_width == pytest.approx(0.08)

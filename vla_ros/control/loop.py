@@ -40,10 +40,14 @@ def sleep_until(deadline: float) -> None:
 
 
 def set_priority(priority: int) -> OSError | None:
-    """Give the calling thread a SCHED_FIFO priority, 0 for none; what the system said against it."""
+    """Give the calling thread a SCHED_FIFO priority, 0 for none; what the system said against it.
+
+    Threads and processes it starts later are not real-time (sched(7), SCHED_RESET_ON_FORK): the middleware's
+    threads busy-wait for one another now and then, which at equal real-time priority may never end.
+    """
     policy = os.SCHED_FIFO if priority > 0 else os.SCHED_OTHER
     try:
-        os.sched_setscheduler(0, policy, os.sched_param(priority))
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError as error:
         return error
     return None

@@ -52,9 +52,13 @@ class Chunker(VlaLifecycleNode):
 
     def deactivate(self) -> None:
         """Stop listening."""
-        set_priority(0)
+        self.close()
         self.destroy_subscription(self._subscription)
         self.destroy_timer(self._timer)
+
+    def close(self) -> None:
+        """The node ends: its thread is no longer real-time."""
+        set_priority(0)
 
     def cleanup(self) -> None:
         """Give the publisher back."""

@@ -133,9 +133,10 @@ class SafetyControllerNode(VlaLifecycleNode):
             part.destroy(self)
 
     def close(self) -> None:
-        """The process ends: no thread may outlive it."""
+        """The node ends: no thread may outlive it, and its thread is no longer real-time."""
         if self._loop is not None:
             self._loop.stop()
+            set_priority(0)
 
     # -- control thread --------------------------------------------------------------------------------------
 
