@@ -92,24 +92,27 @@ class Runner:
             if name in required and child.poll() is not None
         }
 
-    def stop(self) -> dict[str, int]:
-        """End every process, politely first; exit status by name."""
+    def stop(self, patience: float = 1.0) -> dict[str, int]:
+        """End every process, politely first; exit status by name.
+
+        `patience` stretches the 2 s within which all is over, killed if need be.
+        """
         if not self._stopped:
             self._stopped = True
             begun = time.monotonic()
             manager = self._children.get(FIRST_DOWN)
             if manager is not None and manager.poll() is None:
                 _signal(manager, signal.SIGINT)
-                _wait([manager], begun + WALK_DOWN)
+                _wait([manager], begun + patience * WALK_DOWN)
             children = list(self._children.values())
             for how, until in (
                 (signal.SIGINT, INTERRUPT),
                 (signal.SIGTERM, TERMINATE),
-                (signal.SIGKILL, TERMINATE + 1.0),
+                (signal.SIGKILL, TERMINATE + 10.0),
             ):
                 for child in children:
                     _signal(child, how)
-                _wait(children, begun + until)
+                _wait(children, begun + patience * until)
             if self._reader is not None:
                 self._reader.join(timeout=0.3)
             clean_shared_memory()
