@@ -187,6 +187,11 @@ def install_editable(log: Path) -> None:
     call([*PIP_INSTALL, "--no-build-isolation", "-e", ROOT], log, "installing vla_ros")
 
 
+def compile_kernels(log: Path) -> None:
+    """Let numba compile the control cycle's arithmetic, so that no node does it when it starts."""
+    call([PYTHON, "-m", "vla_ros.kernels"], log, "compiling the kernels of the control cycle")
+
+
 def real_package_installed(name: str) -> bool:
     """Whether a package of this name, other than our stand-in (version 0.0.0), is in .venv."""
     manifest = VENV / "share" / name / "package.xml"
@@ -232,6 +237,8 @@ def main() -> None:
             except SystemExit:
                 pool.shutdown(cancel_futures=True)
                 raise
+        sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "vla_ros" / "kernels").glob("*.py"))
+        step("kernels", digest(sources, key), "kernels of the control cycle", compile_kernels)
 
 
 if __name__ == "__main__":

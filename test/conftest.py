@@ -6,9 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import vla_ros.sim  # noqa: F401  (chooses the platform)
 from vla_ros.bringup.shm import clean_shared_memory
+
+# how long an example takes says nothing on a shared machine
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

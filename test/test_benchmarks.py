@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from benchmarks import figures, machine, safety_cycle, tables
 from benchmarks.figures import Logs, evaluate, period_errors, summary
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, MachineError
 
 MS = 1_000_000
 BEGIN = 1_000_000_000_000
@@ -166,7 +166,17 @@ def test_the_graph_runs_for_two_seconds_and_yields_every_figure(tmp_path: Path) 
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from benchmarks.graph import Plan, measure, median_run
 
-    document = median_run([measure(Plan(warm_up=1.0, seconds=2.0), tmp_path)])
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        try:
+            document = median_run([measure(Plan(warm_up=1.0, seconds=2.0), folder)])
+            break
+        except MachineError as error:
+            # on a machine busy with other work the robot may be stopped before it moves
+            failure = str(error)
+    else:
+        pytest.fail(failure)
     frames = document["frames"]
     for camera in ("primary", "wrist"):
         assert frames["published"][camera] > 0

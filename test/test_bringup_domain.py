@@ -36,7 +36,8 @@ def test_a_free_domain_is_chosen_and_given_back(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_domain_held_by_another_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "96")
+    number = 60 + os.getpid() % 40  # two runs of the suite must not meet
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     code = (
         "from vla_ros.bringup.domain import claimed_domain\n"
         "with claimed_domain(): print('held', flush=True); input()"
@@ -46,12 +47,12 @@ def test_a_domain_held_by_another_process_is_refused(monkeypatch: pytest.MonkeyP
     )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(ConfigurationError, match="domain 96 is in use"), claimed_domain():
+        with pytest.raises(ConfigurationError, match=f"domain {number} is in use"), claimed_domain():
             pass
     finally:
         holder.communicate("\n")
     with claimed_domain() as domain:
-        assert domain == 96
+        assert domain == number
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "233", "1.5"])

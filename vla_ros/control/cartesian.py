@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_ros.actions import rotations
 from vla_ros.control.motion import JointMotion, Tracker
 from vla_ros.execution.reference import CartesianSample
+from vla_ros.kernels import tool
 from vla_ros.robots.spec import JointLimits, TcpLimits
 from vla_ros.types import Pose
 
@@ -46,8 +46,9 @@ class CartesianTracker:
         Returns: the tracked pose now with the twist and acceleration one tick later, as the trapezoidal
         integration of the inverse kinematics wants them.
         """
-        turn = rotations.multiply(self._pose.quaternion, rotations.conjugate(curve.pose.quaternion))
-        offset = np.concatenate([self._pose.position - curve.pose.position, rotations.log(turn)])
+        offset = tool.offset(
+            self._pose.position, self._pose.quaternion, curve.pose.position, curve.pose.quaternion
+        )
         motion = JointMotion(offset, self._twist, self._acceleration)
         following = self._tracker.step(motion, _ZERO, curve.twist, curve.acceleration)
         before = self._pose
@@ -55,7 +56,6 @@ class CartesianTracker:
             # no way within the limits from here (it never leaves them by itself): stand where the tool is
             self.anchor(before)
             return CartesianSample(before, _ZERO, _ZERO)
-        quaternion = rotations.multiply(rotations.exp(following.positions[3:]), curve.pose.quaternion)
-        self._pose = Pose(curve.pose.position + following.positions[:3], rotations.normalize(quaternion))
+        self._pose = Pose(*tool.displaced(curve.pose.position, curve.pose.quaternion, following.positions))
         self._twist, self._acceleration = following.velocities, following.accelerations
         return CartesianSample(before, self._twist, self._acceleration)

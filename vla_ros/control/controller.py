@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.actions import rotations
 from vla_ros.contract import Contract
 from vla_ros.control.barriers import make_barriers
 from vla_ros.control.cartesian import CartesianTracker
@@ -23,6 +22,7 @@ from vla_ros.control.motion import JointMotion, Tracker, gentle
 from vla_ros.control.shield import Shield
 from vla_ros.errors import ActionError
 from vla_ros.execution.executor import ChunkExecutor
+from vla_ros.kernels import tool
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import (
     NANOSECONDS,
@@ -286,7 +286,7 @@ class SafetyController:
     def _move(self, time: float, interventions: list[Intervention]) -> JointMotion:
         """Reference, inverse kinematics, tracking, shield."""
         ease = _EASE_FROM + (1.0 - _EASE_FROM) * (time - self._eased_from) / _EASE_SECONDS
-        ease = float(np.clip(ease, _EASE_FROM, 1.0))
+        ease = min(max(ease, _EASE_FROM), 1.0)
         command = self._shield.motion
         self._ik.width = self._gripper.width
         if self.executor.joint_mode:
@@ -344,20 +344,13 @@ class SafetyController:
         if self.executor.joint_mode:
             return command
         wanted = self.executor.targets.at(time)
-        offset = wanted.position - command.position
-        turn = rotations.log(rotations.multiply(wanted.quaternion, rotations.conjugate(command.quaternion)))
-        share = min(
-            1.0,
-            _LEASH / max(float(np.linalg.norm(offset)), 1e-12),
-            _LEASH_ANGLE / max(float(np.linalg.norm(turn)), 1e-12),
+        share, position, quaternion = tool.leashed(
+            command.position, command.quaternion, wanted.position, wanted.quaternion, _LEASH, _LEASH_ANGLE
         )
-        if share == 1.0:
-            return wanted
-        interventions.append(
-            Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", float(np.linalg.norm(offset)))
-        )
-        quaternion = rotations.multiply(rotations.exp(share * turn), command.quaternion)
-        return Pose(command.position + share * offset, quaternion)
+        if share < 1.0:
+            length = float(np.linalg.norm(wanted.position - command.position))
+            interventions.append(Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", length))
+        return Pose(position, quaternion)
 
     def _measured_pose(self, measured: JointState | None, otherwise: Pose) -> Pose:
         return otherwise if measured is None else self._kinematics.forward(measured.positions)

@@ -8,19 +8,21 @@ is near: gradient . v >= -k (margin), the velocity damper of Faverjon and Tourna
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import daqp
 import numpy as np
+from numpy.typing import NDArray
 
-from vla_ros.actions import rotations
-from vla_ros.control.barriers import Barrier, Near
+from vla_ros.control.barriers import Barrier
 from vla_ros.control.motion import JointMotion
 from vla_ros.execution.reference import CartesianSample
 from vla_ros.execution.spline import CurveState
+from vla_ros.kernels import tool
 from vla_ros.robots.kinematics import Kinematics
-from vla_ros.robots.spec import JointLimits, RobotSpec
+from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
 
 _GAIN = 12.0
@@ -43,6 +45,8 @@ _JOINT_DAMPER = 10.0
 """Approach speed per radian to a joint limit [1/s]."""
 _SHARE = 0.92
 """Share of the limits the reference may use; the tracker needs the rest to catch up."""
+_NAMED = 0.02
+"""Room to a joint limit [rad] below which the limit is named as what holds the reference back."""
 _LAG = 0.10
 """Joint lag [rad] of the command behind the reference at which the reference waits."""
 
@@ -66,7 +70,10 @@ class InverseKinematics:
         """`period` is the tick [s]."""
         self._spec, self._kinematics, self._barriers, self._period = spec, kinematics, barriers, period
         self._weight = np.array([1.0, 1.0, 1.0, *(3 * [_ANGULAR_WEIGHT**2])])
-        self._root = np.sqrt(self._weight)
+        self._root = np.sqrt(self._weight)[:, None]
+        n = spec.dof
+        self._zero, self._no_rows, self._sense = np.zeros(n), np.zeros((0, n)), np.zeros(n, dtype=np.int32)
+        self._unit = np.eye(n)
         self.anchor(spec.home)
 
     def anchor(self, positions: Array) -> None:
@@ -85,28 +92,22 @@ class InverseKinematics:
         q = self.reference.positions
         pose = self._kinematics.forward(q)
         jacobian = self._kinematics.jacobian(q)
-        linear = wanted.pose.position - pose.position
-        turn = rotations.log(rotations.multiply(wanted.pose.quaternion, rotations.conjugate(pose.quaternion)))
-        twist = wanted.twist + _GAIN * np.concatenate([linear, turn])
+        error = tool.offset(wanted.pose.position, wanted.pose.quaternion, pose.position, pose.quaternion)
+        twist = wanted.twist + _GAIN * error
         interventions: list[Intervention] = []
         if np.abs(wanted.twist).max() < _STILL and np.abs(twist).max() < _GAIN * _AT_REST:
             twist = np.zeros(6)
         twist = self._limit_speed(twist, ease * self._patience(command), interventions)
-        weighted = jacobian.T * self._weight
-        # the smallest singular value of the weighted Jacobian, from the small symmetric matrix
-        scaled = jacobian * self._root[:, None]
-        smallest = float(np.sqrt(max(np.linalg.eigvalsh(scaled @ scaled.T)[0], 0.0)))
+        smallest = tool.least_singular_value(np.ascontiguousarray(jacobian * self._root))
         damping = _DAMPING
         if smallest < _SINGULAR:
             damping += _MAX_DAMPING * (1.0 - smallest / _SINGULAR) ** 2
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SINGULARITY, "", smallest))
-        n = len(q)
         # the null space moves only while the tool does
-        pace = min(1.0, float(np.linalg.norm(twist)) / _POSTURE_TWIST)
+        pace = min(1.0, _norm(twist) / _POSTURE_TWIST)
         posture = pace * _POSTURE_GAIN * (self._spec.home - q)
-        hessian = weighted @ jacobian + (damping + _POSTURE) * np.eye(n)
-        gradient = -(weighted @ twist) - _POSTURE * posture
-        return self._solve(hessian, gradient, ease, interventions, float(np.linalg.norm(linear)))
+        hessian, gradient = tool.objective(jacobian, self._weight, twist, posture, damping, _POSTURE)
+        return self._solve(hessian, gradient, ease, interventions, _norm(error[:3]))
 
     def follow_joints(self, wanted: CurveState, command: JointMotion, ease: float) -> Solution:
         """Move the joint reference towards a joint-space one; arguments as `follow_pose`."""
@@ -114,7 +115,7 @@ class InverseKinematics:
         if np.abs(wanted.velocity).max() < _STILL and np.abs(error).max() < _AT_REST:
             error = np.zeros_like(error)
         velocity = (wanted.velocity + _GAIN * error) * min(1.0, ease * self._patience(command))
-        return self._solve(np.eye(len(error)), -velocity, ease, [], 0.0)
+        return self._solve(self._unit, -velocity, ease, [], 0.0)
 
     def _patience(self, command: JointMotion) -> float:
         """1 while the command keeps up with the joint reference, down to 0 when it lags by `_LAG`."""
@@ -123,7 +124,7 @@ class InverseKinematics:
 
     def _limit_speed(self, twist: Array, share: float, interventions: list[Intervention]) -> Array:
         limits = self._spec.tcp
-        linear, angular = float(np.linalg.norm(twist[:3])), float(np.linalg.norm(twist[3:]))
+        linear, angular = _norm(twist[:3]), _norm(twist[3:])
         allowed_linear, allowed_angular = limits.speed * share, limits.angular_speed * share
         # one factor for both, so that the tool stays on its way and only gets slower
         factor = min(1.0, allowed_linear / max(linear, 1e-12), allowed_angular / max(angular, 1e-12))
@@ -135,66 +136,57 @@ class InverseKinematics:
     def _solve(
         self, hessian: Array, gradient: Array, ease: float, interventions: list[Intervention], residual: float
     ) -> Solution:
-        q, v = self.reference.positions, self.reference.velocities
-        dt = self._period
-        lower, upper = self._box(q, v, ease)
-        near = [(barrier.reason, item) for barrier in self._barriers for item in barrier.near(q, self.width)]
-        n = len(q)
-        rows = np.array([item.gradient for _, item in near]).reshape(len(near), n)
-        # a margin already overrun is not made worse; nothing is moved back that nobody asked to move
-        bounds = np.array([-_DAMPER * max(item.margin - _CLEARANCE, 0.0) for _, item in near])
-        solution, _, flag, _ = daqp.solve(
-            np.ascontiguousarray(hessian), gradient, rows,
-            np.concatenate([upper, np.full(len(near), 1e30)]), np.concatenate([lower, bounds]),
-            np.zeros(n + len(near), dtype=np.int32),
+        q, v, limits = self.reference.positions, self.reference.velocities, self._spec.applied
+        box = tool.velocity_box(
+            q, v, limits.position_min, limits.position_max, limits.velocity, limits.acceleration, limits.jerk,
+            _SHARE, max(ease, 0.05), _JOINT_DAMPER, self._period,
         )  # fmt: skip
+        near = [(barrier.reason, item) for barrier in self._barriers for item in barrier.near(q, self.width)]
+        rows, lower, upper, sense = self._no_rows, box[0], box[1], self._sense
+        if near:
+            rows = np.array([item.gradient for _, item in near])
+            # a margin already overrun is not made worse; nothing is moved back that nobody asked to move
+            bounds = np.array([-_DAMPER * max(item.margin - _CLEARANCE, 0.0) for _, item in near])
+            lower = np.concatenate([lower, bounds])
+            upper = np.concatenate([upper, np.full(len(near), 1e30)])
+            sense = np.zeros(len(lower), dtype=np.int32)
+        solution, _, flag, _ = daqp.solve(hessian, gradient, rows, upper, lower, sense)
         if flag < 1 or not np.isfinite(solution).all():
             # no velocity satisfies all rows at once: brake as hard as the box allows
-            solution = np.clip(np.zeros(n), lower, upper)
+            solution = np.zeros(len(q))
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SOLVER, "", float(flag)))
-        new = np.clip(solution, lower, upper)
-        interventions += self._explain(q, new, hessian @ new + gradient, near, rows @ new - bounds)
-        # trapezoid: positions, velocities and accelerations belong to one curve
-        self.reference = JointMotion(q + 0.5 * (v + new) * dt, new, np.zeros(n))
-        return Solution(JointMotion(q, v, (new - v) / dt), interventions, residual)
+        state, held = tool.advance(
+            q, v, solution, hessian, gradient, box,
+            limits.position_min, limits.position_max, limits.velocity, _SHARE, _NAMED, self._period,
+        )  # fmt: skip
+        if held.any():
+            interventions += self._explain(q, state[1], held)
+        if near:
+            slack = rows @ state[1] - bounds
+            interventions += [
+                Intervention(InterventionAction.SLOWDOWN, reason, item.subject, item.margin)
+                for (reason, item), gap in zip(near, slack.tolist(), strict=True)
+                if gap < 1e-9
+            ]
+        self.reference = JointMotion(state[0], state[1], self._zero)
+        return Solution(JointMotion(q, v, state[2]), interventions, residual)
 
-    def _box(self, q: Array, v: Array, ease: float) -> tuple[Array, Array]:
-        limits, dt = self._spec.applied, self._period
-        most = _SHARE * limits.velocity * max(ease, 0.05)
-        change = _SHARE * limits.acceleration * dt
-        upper = np.minimum(most, _approach_speed(limits.position_max - q, limits))
-        lower = -np.minimum(most, _approach_speed(q - limits.position_min, limits))
-        # never faster than the acceleration allows, also on the way down to a bound
-        return np.clip(lower, v - change, v + change), np.clip(upper, v - change, v + change)
-
-    def _explain(
-        self, q: Array, v: Array, slope: Array, near: list[tuple[Reason, Near]], slack: Array
-    ) -> list[Intervention]:
-        """What holds the solution back; `slope` is the objective's gradient there."""
+    def _explain(self, q: Array, v: Array, held: NDArray[np.int64]) -> list[Intervention]:
+        """Which joints' limits hold the solution back."""
         limits, found = self._spec.applied, []
         room = np.minimum(limits.position_max - q, q - limits.position_min)
-        held = np.abs(slope) > 1e-6
-        for i in np.flatnonzero(held & (room < 0.02)):
+        for i in np.flatnonzero(held):
             name = self._spec.joint_names[i]
-            found.append(Intervention(InterventionAction.LIMIT, Reason.JOINT_POSITION, name, float(room[i])))
-        for i in np.flatnonzero(held & (np.abs(v) > 0.999 * _SHARE * limits.velocity)):
-            name = self._spec.joint_names[i]
-            found.append(
-                Intervention(InterventionAction.LIMIT, Reason.JOINT_VELOCITY, name, float(abs(v[i])))
-            )
-        for (reason, item), gap in zip(near, slack, strict=True):
-            if gap < 1e-9:
-                found.append(Intervention(InterventionAction.SLOWDOWN, reason, item.subject, item.margin))
+            if held[i] & 1:
+                found.append(
+                    Intervention(InterventionAction.LIMIT, Reason.JOINT_POSITION, name, float(room[i]))
+                )
+            if held[i] & 2:
+                found.append(
+                    Intervention(InterventionAction.LIMIT, Reason.JOINT_VELOCITY, name, float(abs(v[i])))
+                )
         return found
 
 
-def _approach_speed(room: Array, limits: JointLimits) -> Array:
-    """Speed (n,) from which a jerk-limited stop fits into `room` (n,) [rad], with a fifth to spare.
-
-    Solves v^2 / (2 a) + v a / (2 j) = room, the stop's length when it reaches its acceleration limit.
-    """
-    room = np.maximum(room, 0.0)
-    a = 0.8 * limits.acceleration
-    ramp = a**2 / (2.0 * limits.jerk)
-    speed: Array = np.minimum(np.sqrt(ramp**2 + 2.0 * a * room) - ramp, _JOINT_DAMPER * room)
-    return speed
+def _norm(v: Array) -> float:
+    return math.sqrt(float(v @ v))

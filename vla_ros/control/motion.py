@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import ruckig
 
+from vla_ros.kernels import motion as kernels
 from vla_ros.robots.spec import JointLimits
 from vla_ros.types import Array
 
@@ -41,83 +42,38 @@ class Stop:
 
     def __init__(self, motion: JointMotion, limits: JointLimits) -> None:
         """Plan from `motion`; its accelerations must be within the limits."""
-        p, v, a, jerk = motion.positions, motion.velocities, motion.accelerations, limits.jerk
-        # the sign of the jerk first applied: against the velocity that is left once the acceleration is gone
-        sign = np.where(v + a * np.abs(a) / (2.0 * jerk) > 0.0, -1.0, 1.0)
-        a0, change = sign * a, -sign * v
-        # a change of velocity too small for the acceleration at hand leaves rounding below zero
-        peak = np.sqrt(np.maximum(jerk * change + 0.5 * a0**2, 0.0))
-        top = np.maximum(np.minimum(peak, limits.acceleration), a0)
-        hold = np.maximum(change - (2.0 * top**2 - a0**2) / (2.0 * jerk), 0.0) / np.maximum(top, 1e-12)
-        hold = np.where(peak > limits.acceleration, hold, 0.0)
-        lengths = np.stack([(top - a0) / jerk, hold, top / jerk])
-        self._jerks = np.stack([sign * jerk, np.zeros_like(jerk), -sign * jerk])
-        self._starts = np.vstack([np.zeros_like(jerk), np.cumsum(lengths, axis=0)])
-        self._knots = [(p, v, a)]
-        for length, j in zip(lengths, self._jerks, strict=True):
-            p, v, a = _advance(p, v, a, j, length)
-            self._knots.append((p, v, a))
-        self._start = motion
-        self.duration = float(self._starts[-1].max())
+        self.plan = kernels.plan_stop(
+            motion.positions, motion.velocities, motion.accelerations, limits.acceleration, limits.jerk
+        )
+        self.duration = float(self.plan[3].max())
         """Until the last joint rests [s]."""
 
     def at(self, time: float) -> JointMotion:
         """Motion `time` [s] after its start; at rest from `duration` on."""
-        p, v, a = self._knots[3]
-        resting = time >= self._starts[3]
-        p, v, a = p.copy(), np.where(resting, 0.0, v), np.where(resting, 0.0, a)
-        for phase in range(3):
-            inside = (time >= self._starts[phase]) & (time < self._starts[phase + 1])
-            if inside.any():
-                state = _advance(*self._knots[phase], self._jerks[phase], time - self._starts[phase])
-                p, v, a = (np.where(inside, new, old) for new, old in zip(state, (p, v, a), strict=True))
-        return JointMotion(p, v, a)
+        return JointMotion(*kernels.stop_at(self.plan, time))
 
     def positions(self, times: Array) -> Array:
         """Positions (k, n) at times (k,) [s] after its start."""
-        t = np.minimum(times[:, None], self._starts[3])
-        phase = (t >= self._starts[1]).astype(int) + (t >= self._starts[2])
-        joint = np.arange(t.shape[1])
-        p, v, a = (np.stack([knot[i] for knot in self._knots])[phase, joint] for i in range(3))
-        return _advance(p, v, a, self._jerks[phase, joint], t - self._starts[phase, joint])[0]
+        return kernels.stop_positions(self.plan, times)
 
     def extrema(self) -> tuple[Array, Array]:
         """Least and greatest position of each joint on the way, (n,) each."""
-        p, v, a = self._knots[0]
-        turn = p
-        # the velocity can change its sign once, in the first phase, when the acceleration overshoots the stop
-        jerk = self._jerks[0]
-        sign = np.sign(jerk)
-        root = (sign * a) ** 2 - 2.0 * np.abs(jerk) * sign * v
-        reverses = (sign * v > 0.0) & (sign * a < 0.0) & (root > 0.0)
-        if reverses.any():
-            time = np.where(reverses, (-sign * a - np.sqrt(np.maximum(root, 0.0))) / np.abs(jerk), 0.0)
-            turn = _advance(p, v, a, jerk, time)[0]
-        ends = np.stack([p, self._knots[3][0], turn])
+        ends = self.plan[_ENDS]
         return ends.min(axis=0), ends.max(axis=0)
 
 
-def _advance(p: Array, v: Array, a: Array, jerk: Array, time: Array) -> tuple[Array, Array, Array]:
-    """Motion after `time` of constant jerk."""
-    return (
-        p + time * (v + time * (0.5 * a + time * jerk / 6.0)),
-        v + time * (a + 0.5 * time * jerk),
-        a + time * jerk,
-    )
-
-
+_ENDS = [5, 14, 17]
+"""Rows of a plan: where it starts, where it ends, where it turns."""
 _FRAME = 0.98
 _ROUNDING = 1e-9
+_FOUND = (ruckig.Result.Working, ruckig.Result.Finished)
 _RAMP = 0.03
 """Seconds in which tracking may go from no acceleration to the limit."""
 
 
 def overspeed(motion: JointMotion, limits: JointLimits) -> bool:
     """Whether some joint must exceed its velocity limit before its acceleration can be brought to zero."""
-    v, a = motion.velocities, motion.accelerations
-    peak = v + np.abs(a) * a / (2.0 * limits.jerk)
-    fastest = np.maximum(np.abs(v), np.abs(peak))
-    return bool((fastest > limits.velocity + _ROUNDING).any())
+    return kernels.overspeed(motion.velocities, motion.accelerations, limits.velocity, limits.jerk, _ROUNDING)
 
 
 def gentle(limits: JointLimits) -> JointLimits:
@@ -166,34 +122,30 @@ class Tracker:
 
         Returns: None when no way was found; the caller then executes its stored stop.
         """
-        limits = self._limits
-        # a frame as fast as a limit would leave no room to catch up in
-        velocities = np.clip(velocities, -_FRAME * limits.velocity, _FRAME * limits.velocity)
-        accelerations = np.clip(accelerations, -_FRAME * limits.acceleration, _FRAME * limits.acceleration)
-        following = self._solve(motion, positions, velocities, accelerations)
-        if following is None or overspeed(following, limits) or self._too_far(motion, following):
-            following = self._solve(motion, positions, velocities, np.zeros_like(accelerations))
-        return following
+        found = self._solve(motion, positions, velocities, accelerations)
+        if found is None or found[1]:
+            found = self._solve(motion, positions, velocities, np.zeros_like(accelerations))
+        return None if found is None else found[0]
 
-    def _too_far(self, motion: JointMotion, following: JointMotion) -> bool:
-        """Whether the mean velocity of the tick exceeds the limit, having peaked inside it."""
-        mean = np.abs(following.positions - motion.positions) / self._period
-        return bool((mean > self._limits.velocity + _ROUNDING).any())
-
-    def _solve(self, motion: JointMotion, p: Array, v: Array, a: Array) -> JointMotion | None:
-        inp, limits, dt = self._input, self._limits, self._period
-        inp.current_position = (motion.positions - p).tolist()
-        inp.current_velocity = (motion.velocities - v).tolist()
-        inp.current_acceleration = (motion.accelerations - a).tolist()
-        inp.max_velocity = (limits.velocity - v).tolist()
-        inp.min_velocity = (-limits.velocity - v).tolist()
-        inp.max_acceleration = (limits.acceleration - a).tolist()
-        inp.min_acceleration = (-limits.acceleration - a).tolist()
+    def _solve(self, motion: JointMotion, p: Array, v: Array, a: Array) -> tuple[JointMotion, bool] | None:
+        """The motion one tick later, and whether it leads to too high a velocity."""
+        inp, limits = self._input, self._limits
+        frame = kernels.moving_frame(
+            motion.positions, motion.velocities, motion.accelerations, p, v, a,
+            limits.velocity, limits.acceleration, _FRAME,
+        )  # fmt: skip
+        rows = frame.tolist()
+        inp.current_position, inp.current_velocity, inp.current_acceleration = rows[2], rows[3], rows[4]
+        inp.max_velocity, inp.min_velocity = rows[5], rows[6]
+        inp.max_acceleration, inp.min_acceleration = rows[7], rows[8]
         try:
             result = self._otg.calculate(inp, self._trajectory)
         except ruckig.RuckigError:
             return None
-        if result not in (ruckig.Result.Working, ruckig.Result.Finished):
+        if result not in _FOUND:
             return None
-        dp, dv, da = (np.array(x) for x in self._trajectory.at_time(dt))
-        return JointMotion(p + v * dt + 0.5 * a * dt * dt + dp, v + a * dt + dv, a + da)
+        state, fast = kernels.out_of_frame(
+            motion.positions, p, frame, np.array(self._trajectory.at_time(self._period)),
+            limits.velocity, limits.jerk, self._period, _ROUNDING,
+        )  # fmt: skip
+        return JointMotion(*state), fast

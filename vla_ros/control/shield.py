@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.control.barriers import Barrier
-from vla_ros.control.motion import JointMotion, Stop, overspeed
+from vla_ros.control.motion import JointMotion, Stop
+from vla_ros.kernels import motion as kernels
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
 
@@ -25,6 +26,7 @@ most its second derivative times step^2 / 8: below 0.6 mm at 30 m/s^2, more than
 _MARGIN = 0.001
 """Margins at the samples must exceed this, which covers what lies between them [m]."""
 _ROUNDING = 1e-9
+_FAILING = {1: Reason.NOT_FINITE, 2: Reason.JOINT_VELOCITY, 3: Reason.JOINT_POSITION}
 
 
 @dataclass(frozen=True)
@@ -84,48 +86,40 @@ class Shield:
 
     def _objection(self, proposal: JointMotion, stop: Stop, width: float) -> Intervention | None:
         limits = self._spec.applied
-        if not np.isfinite(proposal.positions).all():
-            return Intervention(InterventionAction.STOP, Reason.NOT_FINITE, "proposal")
-        if overspeed(proposal, limits):
-            joint = int(np.argmax(np.abs(proposal.velocities) / limits.velocity))
-            name, speed = self._spec.joint_names[joint], float(abs(proposal.velocities[joint]))
-            return Intervention(InterventionAction.STOP, Reason.JOINT_VELOCITY, name, speed)
-        low, high = stop.extrema()
-        # a start outside the drawn-in limits may move back in, never further out
-        least = np.minimum(limits.position_min, self.motion.positions) - _ROUNDING
-        most = np.maximum(limits.position_max, self.motion.positions) + _ROUNDING
-        beyond = np.maximum(least - low, high - most)
-        if beyond.max() > 0.0:
-            joint = int(np.argmax(beyond))
-            name = self._spec.joint_names[joint]
-            return Intervention(InterventionAction.STOP, Reason.JOINT_POSITION, name, float(beyond[joint]))
+        failing, index, amount, away = kernels.certified(
+            proposal.positions, proposal.velocities, proposal.accelerations, stop.plan, self.motion.positions,
+            limits.position_min, limits.position_max, limits.velocity, limits.jerk, _ROUNDING,
+        )  # fmt: skip
+        if failing:
+            reason = _FAILING[int(failing)]
+            name = "proposal" if reason is Reason.NOT_FINITE else self._spec.joint_names[int(index)]
+            return Intervention(InterventionAction.STOP, reason, name, amount)
         self._checked = self._present_margins(proposal.positions, width)
-        deviation = np.maximum(high - proposal.positions, proposal.positions - low)
         for barrier, margins, present in zip(self._barriers, self._checked, self._margins, strict=True):
             # what is outside already (start, changed opening) may come back in, never go further out
-            least_margins = np.minimum(_MARGIN, present - _ROUNDING)
-            objection = _short(barrier, margins, least_margins)
-            if objection is None and (margins - barrier.reach @ deviation < least_margins).any():
+            worst, short, clear = kernels.cleared(margins, present, barrier.reach, away, _MARGIN, _ROUNDING)
+            objection = None
+            if short > 0.0:
+                objection = _short(barrier, int(worst), margins)
+            elif not clear:
                 # the bound by lever arms does not clear the whole stop at once: look at it in steps
-                objection = self._along(barrier, stop, least_margins, width)
+                objection = self._along(barrier, stop, present, width)
             if objection is not None:
                 return objection
         return None
 
-    def _along(self, barrier: Barrier, stop: Stop, least: Array, width: float) -> Intervention | None:
+    def _along(self, barrier: Barrier, stop: Stop, present: Array, width: float) -> Intervention | None:
         times = np.linspace(stop.duration, 0.0, int(np.ceil(stop.duration / _STEP)), endpoint=False)
         for positions in stop.positions(times):
-            objection = _short(barrier, barrier.margins(positions, width), least)
-            if objection is not None:
-                return objection
+            margins = barrier.margins(positions, width)
+            missing = np.minimum(_MARGIN, present - _ROUNDING) - margins
+            worst = int(np.argmax(missing))
+            if not missing[worst] <= 0.0:
+                return _short(barrier, worst, margins)
         return None
 
 
-def _short(barrier: Barrier, margins: Array, least: Array) -> Intervention | None:
-    short = margins - least
-    worst = int(np.argmin(short))
-    if short[worst] >= 0.0:
-        return None
+def _short(barrier: Barrier, worst: int, margins: Array) -> Intervention:
     return Intervention(
         InterventionAction.STOP, barrier.reason, barrier.subject(worst), float(margins[worst])
     )

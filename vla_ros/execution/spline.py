@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.errors import ActionError
+from vla_ros.kernels import curve
 from vla_ros.types import Array
 
 
@@ -50,8 +51,10 @@ class QuinticSpline:
         positions = np.vstack([start.position, points])
         velocities, accelerations = _knot_derivatives(knots, positions, start)
         states = np.stack([positions, velocities, accelerations], axis=-1)
-        self._coefficients = np.stack(_hermite(np.diff(knots)[:, None], states[:-1], states[1:]), axis=1)
-        self._end = positions[-1]
+        self.coefficients: Array = np.stack(
+            _hermite(np.diff(knots)[:, None], states[:-1], states[1:]), axis=1
+        )
+        self.end: Array = positions[-1].copy()
 
     @property
     def end_time(self) -> float:
@@ -60,25 +63,17 @@ class QuinticSpline:
 
     def sample(self, time: float) -> CurveState:
         """State at `time` [s]; before the start it is the start's state, after the end it rests."""
-        if time >= self.knots[-1]:
-            zero = np.zeros_like(self._end)
-            return CurveState(self._end.copy(), zero, zero.copy())
-        index = max(int(np.searchsorted(self.knots, time, side="right")) - 1, 0)
-        s = max(time - float(self.knots[index]), 0.0)
-        c0, c1, c2, c3, c4, c5 = self._coefficients[index]
-        return CurveState(
-            c0 + s * (c1 + s * (c2 + s * (c3 + s * (c4 + s * c5)))),
-            c1 + s * (2 * c2 + s * (3 * c3 + s * (4 * c4 + s * 5 * c5))),
-            2 * c2 + s * (6 * c3 + s * (12 * c4 + s * 20 * c5)),
-        )
+        return CurveState(*curve.sample(self.knots, self.coefficients, self.end, time))
 
 
-def first_within_reach(start_time: float, start: CurveState, times: Array, points: Array, most: Array) -> int:
+def first_within_reach(
+    start_time: float, start: CurveState, times: Array, points: Array, most: Array, jerk: Array | None = None
+) -> int:
     """Index of the first waypoint that a gentle motion can reach in time; the last when there is none.
 
     A waypoint is in reach when the quintic from `start` to it, arriving with the velocity of the waypoints
-    around it, keeps its acceleration below `most` (d,) in every coordinate.  Those before it are late: a
-    curve through them would swing out and back.
+    around it, keeps its acceleration below `most` (d,) and its jerk below `jerk` (d,) in every coordinate.
+    Those before it are late: a curve through them would swing out and back.
     """
     if len(times) == 1:
         return 0
@@ -94,9 +89,13 @@ def first_within_reach(start_time: float, start: CurveState, times: Array, point
     s = _INSIDE[:, None, None] * h[:, None]
     acceleration = 2 * c[2] + s * (6 * c[3] + s * (12 * c[4] + s * 20 * c[5]))
     within = (np.abs(acceleration) <= most).all(axis=(0, 2))
+    if jerk is not None:
+        s = _THROUGHOUT[:, None, None] * h[:, None]
+        within &= (np.abs(6 * c[3] + s * (24 * c[4] + s * 60 * c[5])) <= jerk).all(axis=(0, 2))
     return int(np.argmax(within)) if within.any() else len(times) - 1
 
 
+_THROUGHOUT = np.linspace(0.0, 1.0, 5)
 _INSIDE = np.linspace(0.1, 0.9, 9)
 
 

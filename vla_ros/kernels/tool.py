@@ -1,0 +1,207 @@
+"""Arithmetic on the tool's pose: offset from a curve, the leash, the terms of the inverse kinematics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.kernels import INDICES, MATRIX, NUMBER, TABLE, VECTOR, compiled, inlined
+from vla_ros.kernels.rotation import turn, turned
+from vla_ros.types import Array
+
+
+@inlined
+def _norm3(v: Array) -> float:
+    return math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+
+
+@compiled(VECTOR, VECTOR, VECTOR, VECTOR, VECTOR)
+def offset(position: Array, quaternion: Array, other_position: Array, other_quaternion: Array) -> Array:
+    """(6,): translation [m] and rotation vector [rad] that lead from the other pose to the first."""
+    out = np.empty(6)
+    out[:3] = position - other_position
+    out[3:] = turn(quaternion, other_quaternion)
+    return out
+
+
+@compiled((VECTOR, VECTOR), VECTOR, VECTOR, VECTOR)
+def displaced(position: Array, quaternion: Array, by: Array) -> tuple[Array, Array]:
+    """Position and quaternion of a pose moved by a translation and a rotation vector (6,), base axes."""
+    return position + by[:3], turned(by[3:], quaternion)
+
+
+@compiled((NUMBER, VECTOR, VECTOR), VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER)
+def leashed(
+    position: Array, quaternion: Array, wanted: Array, wanted_quaternion: Array, length: float, angle: float
+) -> tuple[float, Array, Array]:
+    """The wanted pose, no further from the first than `length` [m] and `angle` [rad].
+
+    Returns: the share of the way that is left (1: all of it), position, quaternion.
+    """
+    way = wanted - position
+    rotation = turn(wanted_quaternion, quaternion)
+    share = min(1.0, length / max(_norm3(way), 1e-12), angle / max(_norm3(rotation), 1e-12))
+    if share == 1.0:
+        return share, wanted.copy(), wanted_quaternion.copy()
+    return share, position + share * way, turned(share * rotation, quaternion)
+
+
+@compiled(NUMBER, TABLE)
+def least_singular_value(matrix: Array) -> float:
+    """Smallest singular value of a (6, n) matrix, n >= 6, from the eigenvalues of its small square.
+
+    Cyclic Jacobi rotations (Golub and Van Loan, Matrix Computations, 8.5); six sweeps settle a 6 x 6 matrix.
+    """
+    a = matrix @ matrix.T
+    for _ in range(12):
+        rest = 0.0
+        for p in range(5):
+            for q in range(p + 1, 6):
+                rest += a[p, q] * a[p, q]
+                if abs(a[p, q]) < 1e-300:
+                    continue
+                theta = (a[q, q] - a[p, p]) / (2.0 * a[p, q])
+                t = (1.0 if theta >= 0.0 else -1.0) / (abs(theta) + math.sqrt(theta * theta + 1.0))
+                c = 1.0 / math.sqrt(t * t + 1.0)
+                s = t * c
+                for k in range(6):
+                    x, y = a[k, p], a[k, q]
+                    a[k, p], a[k, q] = c * x - s * y, s * x + c * y
+                for k in range(6):
+                    x, y = a[p, k], a[q, k]
+                    a[p, k], a[q, k] = c * x - s * y, s * x + c * y
+        if rest < 1e-24:
+            break
+    least = a[0, 0]
+    for k in range(1, 6):
+        least = min(least, a[k, k])
+    return math.sqrt(max(least, 0.0))
+
+
+@compiled((TABLE, VECTOR), MATRIX, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER)
+def objective(
+    jacobian: Array, weight: Array, twist: Array, posture: Array, damping: float, posture_weight: float
+) -> tuple[Array, Array]:
+    """Hessian (n, n) and gradient (n,) of |J v - twist|^2_W + damping |v|^2 + posture_weight |v - posture|^2,
+    halved.
+    """
+    n = jacobian.shape[1]
+    hessian, gradient = np.zeros((n, n)), np.empty(n)
+    for i in range(n):
+        g = 0.0
+        for r in range(6):
+            g += jacobian[r, i] * weight[r] * twist[r]
+        gradient[i] = -g - posture_weight * posture[i]
+        for j in range(i, n):
+            h = 0.0
+            for r in range(6):
+                h += jacobian[r, i] * weight[r] * jacobian[r, j]
+            if i == j:
+                h += damping + posture_weight
+            hessian[i, j] = hessian[j, i] = h
+    return hessian, gradient
+
+
+@inlined
+def _approach(room: float, acceleration: float, jerk: float, damper: float) -> float:
+    a = 0.8 * acceleration
+    room = max(room, 0.0)
+    ramp = a * a / (2.0 * jerk)
+    return min(math.sqrt(ramp * ramp + 2.0 * a * room) - ramp, damper * room)
+
+
+@compiled(TABLE, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER)
+def velocity_box(
+    q: Array, v: Array, low: Array, high: Array, fastest: Array, hardest: Array, jerk: Array,
+    share: float, ease: float, damper: float, period: float,
+) -> Array:  # fmt: skip
+    """Least and greatest joint velocity (2, n) of the next tick.
+
+    Towards a joint limit no faster than what a jerk-limited stop with a fifth to spare needs: it solves
+    v^2 / (2 a) + v a / (2 j) = room, the stop's length when it reaches its acceleration limit.
+
+    Args:
+        q: positions (n,) [rad].
+        v: velocities (n,) [rad/s].
+        low: least positions (n,).
+        high: greatest positions (n,).
+        fastest: velocity limits (n,).
+        hardest: acceleration limits (n,).
+        jerk: jerk limits (n,).
+        share: of the velocity and acceleration limits that may be used.
+        ease: further share of the velocity limits.
+        damper: speed per radian to a limit [1/s].
+        period: the tick [s].
+    """
+    n = q.shape[0]
+    out = np.empty((2, n))
+    for i in range(n):
+        most = share * fastest[i] * ease
+        change = share * hardest[i] * period
+        upper = min(most, _approach(high[i] - q[i], hardest[i], jerk[i], damper))
+        lower = -min(most, _approach(q[i] - low[i], hardest[i], jerk[i], damper))
+        # never faster than the acceleration allows, also on the way down to a bound
+        out[0, i] = min(max(lower, v[i] - change), v[i] + change)
+        out[1, i] = min(max(upper, v[i] - change), v[i] + change)
+    return out
+
+
+@compiled(
+    (TABLE, INDICES),
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    TABLE,
+    VECTOR,
+    TABLE,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    NUMBER,
+    NUMBER,
+    NUMBER,
+)
+def advance(
+    q: Array, v: Array, solution: Array, hessian: Array, gradient: Array, box: Array,
+    low: Array, high: Array, fastest: Array, share: float, room: float, period: float,
+) -> tuple[Array, NDArray[np.int64]]:  # fmt: skip
+    """The joint reference one tick later, and what held its velocity back.
+
+    Args:
+        q: positions (n,) now.
+        v: velocities (n,) now.
+        solution: velocities (n,) of the programme.
+        hessian: of the programme (n, n).
+        gradient: of the programme (n,).
+        box: least and greatest velocities (2, n).
+        low: least positions (n,).
+        high: greatest positions (n,).
+        fastest: velocity limits (n,).
+        share: of the velocity limits that may be used.
+        room: to a joint limit below which it is named [rad].
+        period: the tick [s].
+
+    Returns: positions, velocities one tick later and accelerations on the way (3, n); per joint the sum of 1,
+    when its position limit, and 2, when its velocity limit holds it back.
+    """
+    n = q.shape[0]
+    out = np.empty((3, n))
+    held = np.zeros(n, dtype=np.int64)
+    for i in range(n):
+        new = min(max(solution[i], box[0, i]), box[1, i])
+        # trapezoid: positions, velocities and accelerations belong to one curve
+        out[0, i] = q[i] + 0.5 * (v[i] + new) * period
+        out[1, i] = new
+        out[2, i] = (new - v[i]) / period
+    for i in range(n):
+        slope = gradient[i]
+        for j in range(n):
+            slope += hessian[i, j] * out[1, j]
+        if abs(slope) > 1e-6:
+            if min(high[i] - q[i], q[i] - low[i]) < room:
+                held[i] += 1
+            if abs(out[1, i]) > 0.999 * share * fastest[i]:
+                held[i] += 2
+    return out, held
