@@ -12,14 +12,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robots import load_robot
-from vla_ros.robots.collision import CollisionModel
+from vla_ros.robots.bodies import sweep
+from vla_ros.robots.collision import FLOOR_WITHIN, CollisionModel
+from vla_ros.robots.distances import PairDistances
 from vla_ros.robots.kinematics import Kinematics
+from vla_ros.robots.model import finger_positions, joint_indices
 
 ROBOTS = ["fr3", "panda", "ur5", "ur5e", "widowx"]
 
 
 @cache
 def _collision(name: str) -> CollisionModel:
+    return CollisionModel(load_robot(name))
+
+
+@cache
+def _full(name: str) -> CollisionModel:
+    """Another one, whose distances are all computed at every posture."""
     return CollisionModel(load_robot(name))
 
 
@@ -84,7 +93,7 @@ def test_folded_panda_hits_itself() -> None:
 
 
 def test_cylinders_between_spheres_become_capsules() -> None:
-    shapes = [type(item.geometry) for item in _collision("panda").geometry.geometryObjects]
+    shapes = [type(item.geometry) for item in _collision("panda").bodies]
     assert coal.Sphere not in shapes
     assert shapes.count(coal.Capsule) >= 10
     assert shapes.count(coal.Box) == 3  # base plate and two fingers
@@ -121,6 +130,19 @@ def test_gradient_equals_finite_differences(sample: tuple[CollisionModel, np.nda
         assert min(left, right) - slack <= gradient[joint] <= max(left, right) + slack
 
 
+def _placement(model: CollisionModel, body: int, q: np.ndarray, width: float) -> pin.SE3:
+    """Of a body in the base frame."""
+    full, spec, item = model.model, model.spec, model.bodies[body]
+    data, configuration = full.createData(), pin.neutral(full)
+    for names, values in (
+        (spec.joint_names, q),
+        (spec.gripper.joint_names, finger_positions(spec.gripper, width)),
+    ):
+        configuration[joint_indices(full, names)] = values
+    pin.forwardKinematics(full, data, configuration)
+    return data.oMi[item.parentJoint] * item.placement
+
+
 def _lowest(shape: object, position: np.ndarray, rotation: np.ndarray) -> float:
     """Height of the lowest point, by elementary geometry."""
     axis = abs(rotation[2, 2])
@@ -140,10 +162,9 @@ def test_floor_heights_are_of_the_lowest_points(sample: tuple[CollisionModel, np
     bodies = [i for i, link in enumerate(model.links) if link in model.floor_links]
     assert len(bodies) == len(heights)
     for height, body in zip(heights, bodies, strict=True):
-        placement = model._geometry_data.oMg[body]
-        shape = model.geometry.geometryObjects[body].geometry
-        lowest = _lowest(shape, placement.translation, placement.rotation)
-        assert height == pytest.approx(lowest - model.spec.workspace.floor, abs=1e-6)
+        placement = _placement(model, body, q, width)
+        lowest = _lowest(model.bodies[body].geometry, placement.translation, placement.rotation)
+        assert height == pytest.approx(lowest - model.spec.workspace.floor, abs=1e-9)
 
 
 @given(_sample())
@@ -152,14 +173,14 @@ def test_floor_gradient_equals_finite_differences(
     sample: tuple[CollisionModel, np.ndarray, float],
 ) -> None:
     model, q, width = sample
-    heights = model.floor_heights(q, width)
+    heights = model.least_floor_heights(q, width)
     gradients = np.array([model.floor_gradient(body) for body in range(len(heights))])
     step = 1e-6
     for joint in range(len(q)):
         nudge = np.zeros(len(q))
         nudge[joint] = step
-        right = (model.floor_heights(q + nudge, width) - heights) / step
-        left = (heights - model.floor_heights(q - nudge, width)) / step
+        right = (model.least_floor_heights(q + nudge, width) - heights) / step
+        left = (heights - model.least_floor_heights(q - nudge, width)) / step
         slack = 1e-4 + np.abs(right - left)
         assert (np.minimum(left, right) - slack <= gradients[:, joint]).all()
         assert (gradients[:, joint] <= np.maximum(left, right) + slack).all()
@@ -171,20 +192,9 @@ def test_results_follow_every_change_of_joints_and_width() -> None:
     for q, width in ((home, 0.08), (home, 0.0), (home + 0.1, 0.0), (home, 0.08)):
         heights = model.floor_heights(q, width)
         # coal starts from the previous answer: equal to its tolerance, not to the last bit.
-        np.testing.assert_allclose(model.distances(q, width), fresh.distances(q, width), atol=1e-5)
-        np.testing.assert_allclose(heights, fresh.floor_heights(q, width), atol=1e-5)
+        np.testing.assert_allclose(model.distances(q, width), fresh.distances(q, width), atol=1e-9)
+        np.testing.assert_allclose(heights, fresh.floor_heights(q, width), atol=1e-9)
         fresh.distances(home - 0.2, 0.04)
-
-
-def test_opening_moves_the_fingers() -> None:
-    model = _collision("panda")
-    q = model.spec.home
-    left = model.links.index("panda_leftfinger")
-    model.floor_heights(q, 0.0)
-    closed = model._geometry_data.oMg[left].translation.copy()
-    model.floor_heights(q, 0.08)
-    opened = model._geometry_data.oMg[left].translation.copy()
-    assert np.linalg.norm(opened - closed) == pytest.approx(0.04, abs=1e-9)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -193,11 +203,98 @@ def test_opening_moves_the_fingers() -> None:
 def test_the_least_floor_heights_hold_at_every_opening(robot: str, seed: int) -> None:
     """Opening or closing the gripper, whichever finger sinks, never gets lower than was said before."""
     spec = load_robot(robot)
-    model = CollisionModel(spec)
+    model = _collision(robot)
     random = np.random.default_rng(seed)
     q = random.uniform(spec.applied.position_min, spec.applied.position_max)
     low, high = spec.gripper.min_width, spec.gripper.max_width
     least = model.least_floor_heights(q, float(random.uniform(low, high)))
     heights = np.array([model.floor_heights(q, width) for width in np.linspace(low, high, 5)])
-    assert (heights >= least - 1e-5).all()
-    np.testing.assert_allclose(heights.min(axis=0), least, atol=1e-4)
+    assert (heights >= least - 1e-9).all()
+    np.testing.assert_allclose(heights.min(axis=0), least, atol=1e-9)
+
+
+def _walk(model: CollisionModel, seed: int, steps: int) -> list[tuple[np.ndarray, float]]:
+    """Postures a millisecond apart with a jump now and then, as between a command and the end of its stop."""
+    spec, random = model.spec, np.random.default_rng(seed)
+    low, high = spec.applied.position_min, spec.applied.position_max
+    q, velocity, width = random.uniform(low, high), np.zeros(spec.dof), 0.5 * spec.gripper.max_width
+    walk = []
+    for _ in range(steps):
+        velocity = 0.99 * velocity + 0.1 * random.normal(size=spec.dof) * spec.applied.velocity
+        q = np.clip(q + velocity * (0.1 if random.random() < 0.05 else 0.001), low, high)
+        width = float(np.clip(width + 0.0002 * random.normal(), 0.0, spec.gripper.max_width))
+        walk.append((q, width))
+    return walk
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=4, deadline=None)
+def test_bounds_are_exact_in_the_zones_and_never_too_high(robot: str, seed: int) -> None:
+    model, full = _collision(robot), _full(robot)
+    for q, width in _walk(model, seed, 120):
+        for bounds, distances, zone in (
+            (model.distance_bounds(q, width), full.distances(q, width), model.spec.collision.slow_distance),
+            (model.floor_bounds(q, width), full.least_floor_heights(q, width), FLOOR_WITHIN),
+        ):
+            assert (bounds <= distances + 1e-9).all()
+            near = distances < zone
+            np.testing.assert_allclose(bounds[near], distances[near], atol=1e-9)
+            assert (bounds[~near] >= zone - 1e-9).all()
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_most_pairs_are_left_at_their_bounds(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CollisionModel(load_robot(robot))
+    computed: list[int] = []
+    compute = PairDistances._compute
+    monkeypatch.setattr(
+        PairDistances, "_compute", lambda self, rows: (computed.append(len(rows)), compute(self, rows))
+    )
+    q = model.spec.home.copy()
+    for _ in range(500):
+        q = q + 0.0005
+        model.distance_bounds(q, 0.02)
+    assert sum(computed) / 500 < 0.2 * (len(model.pairs) + len(model.floor_links))
+
+
+def test_positions_that_are_not_finite_are_near_everything() -> None:
+    model = _collision("panda")
+    q = model.spec.home.copy()
+    for bad in (np.nan, np.inf):
+        q[2] = bad
+        assert (model.distance_bounds(q, 0.05) == -np.inf).all()
+        assert (model.distances(q, 0.05) == -np.inf).all()
+    assert model.distances(model.spec.home, 0.05).min() > 0.0
+
+
+def test_a_depth_coal_cannot_find_is_that_of_the_bounding_spheres(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers the largest double then, which would be the safest distance of all."""
+    q = np.array([0.0, 0.6, 0.0, -3.0, 0.0, 2.5, 0.8])
+    true = _collision("panda").distances(q, 0.08)
+    failed = type("Failed", (), {"min_distance": np.finfo(float).max})()
+    model = CollisionModel(load_robot("panda"))
+    monkeypatch.setattr(model._tests_now, "_results", [failed] * len(model._tests_now._results))
+    other = model.distances(q, 0.08)
+    assert true.min() < 0.0
+    assert (other <= true + 1e-9).all()
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_a_finger_swept_is_its_hull(robot: str) -> None:
+    """Every shipped finger is a box that slides along an edge: exact, nothing to spare."""
+    model = _collision(robot)
+    fingers = {model.model.getJointId(name) for name in model.spec.gripper.joint_names}
+    bodies = [item for item in model.bodies if item.parentJoint in fingers]
+    assert len(bodies) == 2
+    for item in bodies:
+        swept = sweep(model.model, model.spec, item)
+        assert swept.spare == 0.0 and swept.item.parentJoint == model.model.parents[item.parentJoint]
+
+
+def test_a_finger_that_is_no_sliding_box_is_given_room() -> None:
+    model = _collision("panda")
+    item = model.bodies[model.links.index("panda_leftfinger")].copy()
+    item.geometry = coal.Sphere(0.01)
+    swept = sweep(model.model, model.spec, item)
+    assert swept.spare == pytest.approx(0.02) and isinstance(swept.item.geometry, coal.Sphere)

@@ -175,6 +175,7 @@ class Reason(str, Enum):
     WORKSPACE = "workspace"
     FLOOR = "floor"
     SELF_COLLISION = "self_collision"
+    ENVIRONMENT = "environment"
     SINGULARITY = "singularity"
     UNREACHABLE = "unreachable"
     STEP_TOO_LARGE = "step_too_large"

@@ -1,7 +1,8 @@
 """Barriers: where the robot must not be, as signed margins with gradients.
 
-A margin is positive inside the allowed region.  The inverse kinematics slows down along the gradients of what
-is near; the shield checks the margins alone, along every stop.
+A margin is positive inside the allowed region, and exact wherever it calls for slowing down; beyond, it may
+be a lower bound on the true one.  The inverse kinematics slows down along the gradients of what is near; the
+shield checks the margins alone, along every stop.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
-from vla_ros.robots.collision import CollisionModel
+from vla_ros.robots.collision import FLOOR_WITHIN, CollisionModel, Surroundings
+from vla_ros.robots.environment import Obstacle
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.reach import lever_arms
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Reason
+
+_NOTHING = 1.0
+"""The margin without obstacles [m]."""
 
 
 @dataclass(frozen=True)
@@ -89,31 +94,32 @@ class WorkspaceBarrier:
 
 
 class FloorBarrier:
-    """Keeps tool, fingers, forearm and elbow above the floor."""
+    """Keeps tool, fingers, forearm and elbow above the floor, at every opening of the gripper."""
 
     reason = Reason.FLOOR
-    slow = 0.08
+    slow = FLOOR_WITHIN
 
     def __init__(self, collision: CollisionModel) -> None:
         """Bodies and floor of the collision model."""
         self._collision = collision
+        self._links = collision.floor_links
         self.reach = collision.floor_reach()
 
     def margins(self, q: Array, width: float) -> Array:
         """(bodies,) heights of the lowest points above the floor, at the worst opening of the gripper."""
-        return self._collision.least_floor_heights(q, width)
+        return self._collision.floor_bounds(q, width)
 
     def near(self, q: Array, width: float) -> list[Near]:
         """Bodies lower than `slow`."""
         margins = self.margins(q, width)
         return [
-            Near(float(margins[i]), self._collision.floor_gradient(int(i)), self.subject(int(i)))
-            for i in np.flatnonzero(margins < self.slow)
+            Near(float(margins[i]), self._collision.floor_gradient(i), self.subject(i))
+            for i in _below(margins, self.slow)
         ]
 
     def subject(self, index: int) -> str:
         """The link."""
-        return self._collision.floor_links[index]
+        return self._links[index]
 
 
 class SelfCollisionBarrier:
@@ -131,14 +137,14 @@ class SelfCollisionBarrier:
 
     def margins(self, q: Array, width: float) -> Array:
         """(pairs,) distances beyond the stop distance."""
-        return self._collision.distances(q, width) - self._stop
+        return self._collision.distance_bounds(q, width) - self._stop
 
     def near(self, q: Array, width: float) -> list[Near]:
         """Pairs inside the slow-down zone."""
         margins = self.margins(q, width)
         return [
-            Near(float(margins[i]), self._collision.gradient(int(i)), self.subject(int(i)))
-            for i in np.flatnonzero(margins < self._slow)
+            Near(float(margins[i]), self._collision.gradient(i), self.subject(i))
+            for i in _below(margins, self._slow)
         ]
 
     def subject(self, index: int) -> str:
@@ -146,11 +152,87 @@ class SelfCollisionBarrier:
         return self._pairs[index]
 
 
-def make_barriers(spec: RobotSpec, kinematics: Kinematics) -> Sequence[Barrier]:
-    """Workspace, floor and self-collision of a robot."""
-    collision = CollisionModel(spec)
+class EnvironmentBarrier:
+    """Keeps every moving body away from obstacles by `spec.environment.stop_distance`, at every opening.
+
+    Obstacles may change between two ticks, and with them the number of margins: who stores margins computes
+    them anew after `surround`.  Without obstacles there is one margin, which nothing can change.
+    """
+
+    reason = Reason.ENVIRONMENT
+
+    def __init__(self, spec: RobotSpec, collision: CollisionModel) -> None:
+        """Obstacles of the collision model, zones of the robot's environment."""
+        self._collision = collision
+        self._stop = spec.environment.stop_distance
+        self._slow = spec.environment.slow_distance - spec.environment.stop_distance
+        self._learn()
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What is around now."""
+        return self._collision.obstacles
+
+    def prepare(self, obstacles: Sequence[Obstacle]) -> Surroundings:
+        """Make `obstacles` ready for `surround`: milliseconds, from any thread.
+
+        Raises:
+            ConfigurationError: a name given twice, an unknown link, too many.
+        """
+        return self._collision.prepare(obstacles)
+
+    def surround(self, surroundings: Surroundings) -> None:
+        """Replace all obstacles, between two ticks, by those of a `prepare` of this barrier."""
+        self._collision.surround(surroundings)
+        self._learn()
+
+    def update(self, obstacles: Sequence[Obstacle]) -> None:
+        """`prepare` and `surround` in one; raises as `prepare`, and then nothing has changed."""
+        self.surround(self.prepare(obstacles))
+
+    def margins(self, q: Array, width: float) -> Array:
+        """(pairs,) distances beyond the stop distance, at the worst opening of the gripper."""
+        if not self._pairs:
+            return np.array([_NOTHING])
+        return self._collision.obstacle_bounds(q, width) - self._stop
+
+    def near(self, q: Array, width: float) -> list[Near]:
+        """Pairs inside the slow-down zone."""
+        if not self._pairs:
+            return []
+        margins = self.margins(q, width)
+        return [
+            Near(float(margins[i]), self._collision.obstacle_gradient(i), self.subject(i))
+            for i in _below(margins, self._slow)
+        ]
+
+    def subject(self, index: int) -> str:
+        """Link and obstacle."""
+        return self._pairs[index] if self._pairs else ""
+
+    def _learn(self) -> None:
+        self._pairs = [f"{link} - {obstacle}" for link, obstacle in self._collision.obstacle_pairs]
+        none = np.zeros((1, self._collision.spec.dof))
+        self.reach: Array = self._collision.obstacle_reach() if self._pairs else none
+
+
+def _below(margins: Array, zone: float) -> list[int]:
+    rows: list[int] = (margins < zone).nonzero()[0].tolist()
+    return rows
+
+
+def make_barriers(
+    spec: RobotSpec, kinematics: Kinematics, environment: Sequence[Obstacle] | None = None
+) -> Sequence[Barrier]:
+    """Workspace, floor, self-collision and environment of a robot, in this order.
+
+    `environment` takes the place of the obstacles of `spec.environment`.  Raises `ConfigurationError` when
+    they do not fit the robot.
+    """
+    collision = CollisionModel(spec, environment)
     return [
         WorkspaceBarrier(spec, kinematics),
         FloorBarrier(collision),
         SelfCollisionBarrier(spec, collision),
+        EnvironmentBarrier(spec, collision),
     ]

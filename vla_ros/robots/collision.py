@@ -1,81 +1,91 @@
-"""Distances between the robot's own bodies and to the floor, with gradients, on coal."""
+"""Distances between the robot's own bodies, to the floor and to obstacles, with gradients, on coal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import coal
 import numpy as np
 import pinocchio as pin
 
-from vla_ros.robots.model import build_model, finger_positions, joint_indices
-from vla_ros.robots.reach import point_reach
+from vla_ros.robots.bodies import Swept, body_reach, read_bodies, sweep
+from vla_ros.robots.distances import PairDistances, Posture
+from vla_ros.robots.environment import Box, Cylinder, Obstacle, Sphere, check_obstacles
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import Array
+from vla_ros.types import Array, Pose
+
+FLOOR_WITHIN = 0.08
+"""Heights above the floor below this are always computed [m]."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A set of obstacles made ready for `CollisionModel.surround`."""
+
+    obstacles: tuple[Obstacle, ...]
+    tests: PairDistances
+    pairs: tuple[tuple[str, str], ...]
+    """Link and obstacle of each of `obstacle_bounds`."""
 
 
 class CollisionModel:
-    """Signed distances between all collision bodies that could touch.
+    """Signed distances between all bodies that could touch, to the floor and to obstacles.
 
-    Left out: bodies on the same or on adjoining joints, the two fingers, and `spec.collision.excluded`.
-    `distances` and `floor_heights` come first; witness points and gradients belong to their latest joint
-    positions.  Not thread-safe: one instance a thread.
+    Left out: bodies on the same or on adjoining joints, the two fingers, `spec.collision.excluded`, and, for
+    obstacles, the base and each obstacle's `allowed_links`.  To floor and obstacles a finger is as large as
+    its whole travel, so that no motion of the gripper can break what was kept.
+
+    `..._bounds` are what the controller asks at every tick: exact where a distance is inside its slow-down
+    zone, else some lower bound on it that is still outside.  Witness points and gradients belong to the
+    latest joint positions.  Not thread-safe, but for `prepare`: one instance a thread.
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
-        """Raises `ConfigurationError` when the URDF does not fit the YAML file."""
+    def __init__(self, spec: RobotSpec, obstacles: Sequence[Obstacle] | None = None) -> None:
+        """`obstacles` in place of those of `spec.environment`.
+
+        Raises `ConfigurationError` when the URDF does not fit the YAML file or obstacles not the robot.
+        """
         self.spec = spec
-        self.model = build_model(spec)
-        self._data = self.model.createData()
-        self._arm = np.array(joint_indices(self.model, spec.joint_names))
-        self._fingers = np.array(joint_indices(self.model, spec.gripper.joint_names))
-        self._q = pin.neutral(self.model)
-        self._jacobians_ready = False
-        self.geometry = _capsules(pin.buildGeomFromUrdf(self.model, str(spec.urdf_path), pin.COLLISION))
-        self.links = [self.model.frames[g.parentFrame].name for g in self.geometry.geometryObjects]
+        self._posture = Posture(spec)
+        self.model = self._posture.model
+        self.bodies = read_bodies(self.model, spec)
+        self.links = [self.model.frames[item.parentFrame].name for item in self.bodies]
         """Link of each collision body."""
-        self._joints = [int(g.parentJoint) for g in self.geometry.geometryObjects]
+        self._joints = [int(item.parentJoint) for item in self.bodies]
+        self._swept = [sweep(self.model, spec, item) for item in self.bodies]
         self._pairs = self._find_pairs()
         elbow = int(self.model.frames[self.model.getFrameId(spec.elbow_frame)].parentJoint)
         self._low_bodies = [i for i, joint in enumerate(self._joints) if joint >= elbow]
-        half_space = coal.Halfspace(np.array([0.0, 0.0, 1.0]), spec.workspace.floor)
-        floor = self.geometry.addGeometryObject(
-            pin.GeometryObject("floor", 0, pin.SE3.Identity(), half_space)
-        )
-        self._joints.append(0)
-        tests = [*self._pairs, *((body, floor) for body in self._low_bodies)]
-        for a, b in tests:
-            self.geometry.addCollisionPair(pin.CollisionPair(a, b))
-        self._test_joints = [(self._joints[a], self._joints[b]) for a, b in tests]
-        self._geometry_data = pin.GeometryData(self.geometry)
-        self._slides = self._find_slides()
-        self._values: Array = self._evaluate(spec.home, spec.gripper.max_width)
+        floor = coal.Halfspace(np.array([0.0, 0.0, 1.0]), spec.workspace.floor)
+        self._floor = pin.GeometryObject("floor", 0, pin.SE3.Identity(), floor)
+        low = [(self.bodies[i], self._floor, 0.0) for i in self._low_bodies]
+        self._as_they_are = self._tests(low, np.full(len(low), np.inf))
+        self.surround(self.prepare(spec.environment.obstacles if obstacles is None else obstacles))
+
+    # -- own bodies ----------------------------------------------------------------------------------------
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Links of each pair, in the order of `distances`."""
         return [(self.links[a], self.links[b]) for a, b in self._pairs]
 
-    @property
-    def floor_links(self) -> list[str]:
-        """Links of the bodies in the order of `floor_heights`: elbow, forearm, tool and fingers."""
-        return [self.links[i] for i in self._low_bodies]
-
     def distances(self, q: Array, width: float) -> Array:
         """Signed distance of every pair [m], negative when they overlap.
 
         `q` are joint positions (n,), `width` is the gripper's opening [m].
         """
-        self._update(q, width)
-        return np.array(self._values[: len(self._pairs)])
+        self._posture.set(q, width)
+        return self._tests_now.exact(0, len(self._pairs))
+
+    def distance_bounds(self, q: Array, width: float) -> Array:
+        """The same, exact below `spec.collision.slow_distance`."""
+        self._posture.set(q, width)
+        return self._tests_now.bounds(0, len(self._pairs))
 
     def pair_reach(self) -> Array:
         """(pairs, n) bound on how fast each of `distances` can change with each joint [m/rad]."""
-        return np.array([self._reach(a, b) for a, b in self._pairs]).reshape(-1, self.spec.dof)
-
-    def floor_reach(self) -> Array:
-        """(bodies, n) the same for `floor_heights`."""
-        return np.array([self._reach(body, None) for body in self._low_bodies])
+        return np.array(self._tests_now.reach[: len(self._pairs), :-1])
 
     def minimum_distance(self, q: Array, width: float) -> tuple[float, tuple[str, str]]:
         """Smallest distance [m] and the two links it is between."""
@@ -85,100 +95,127 @@ class CollisionModel:
 
     def witness(self, pair: int) -> tuple[Array, Array]:
         """Nearest points (3,) [m] of the two bodies of a pair, in the base frame."""
-        result = self._geometry_data.distanceResults[pair]
-        return np.array(result.getNearestPoint1()), np.array(result.getNearestPoint2())
+        return self._tests_now.witness(pair)
 
     def gradient(self, pair: int) -> Array:
         """(n,) derivative of a pair's distance by the joint positions [m/rad]."""
-        return self._gradient(pair)
+        return self._tests_now.gradient(pair)
+
+    # -- floor ---------------------------------------------------------------------------------------------
+
+    @property
+    def floor_links(self) -> list[str]:
+        """Links of the bodies in the order of `floor_heights`: elbow, forearm, tool and fingers."""
+        return [self.links[i] for i in self._low_bodies]
 
     def floor_heights(self, q: Array, width: float) -> Array:
         """Height of the lowest point of each body of `floor_links` above `spec.workspace.floor` [m]."""
-        self._update(q, width)
-        return np.array(self._values[len(self._pairs) :])
+        self._posture.set(q, width)
+        return self._as_they_are.exact(0, len(self._low_bodies))
 
     def least_floor_heights(self, q: Array, width: float) -> Array:
-        """`floor_heights` at the worst opening of the gripper, so that no gripper motion can break the floor.
+        """`floor_heights` at the worst opening of the gripper; a tilted finger sinks as it slides."""
+        self._posture.set(q, width)
+        return self._tests_now.exact(*self._floor_rows)
 
-        A tilted finger sinks as it slides; along its joint its height changes in proportion to the opening.
-        """
-        heights = self.floor_heights(q, width)
-        gripper = self.spec.gripper
-        opened = (width - gripper.min_width) / (gripper.max_width - gripper.min_width)
-        for index, (parent, slide) in self._slides.items():
-            rise = float(self._data.oMi[parent].rotation[2] @ slide)
-            heights[index] += min(0.0, (1.0 - opened) * rise, -opened * rise)
-        return heights
+    def floor_bounds(self, q: Array, width: float) -> Array:
+        """`least_floor_heights`, exact below `FLOOR_WITHIN`."""
+        self._posture.set(q, width)
+        return self._tests_now.bounds(*self._floor_rows)
+
+    def floor_reach(self) -> Array:
+        """(bodies, n) as `pair_reach`, of the heights."""
+        return np.array(self._tests_now.reach[slice(*self._floor_rows), :-1])
 
     def floor_gradient(self, body: int) -> Array:
-        """(n,) derivative of one of `floor_heights` by the joint positions [m/rad]."""
-        return self._gradient(len(self._pairs) + body)
+        """(n,) derivative of one of `least_floor_heights` by the joint positions [m/rad]."""
+        return self._tests_now.gradient(self._floor_rows[0] + body)
 
-    def _update(self, q: Array, width: float) -> None:
-        """One evaluation serves both kinds of distance at the same joint positions."""
-        if width != self._width or not np.array_equal(q, self._q[self._arm]):
-            self._values = self._evaluate(q, width)
+    # -- obstacles -----------------------------------------------------------------------------------------
 
-    def _evaluate(self, q: Array, width: float) -> Array:
-        self._q[self._arm] = q
-        self._q[self._fingers] = finger_positions(self.spec.gripper, width)
-        self._width = width
-        self._jacobians_ready = False
-        pin.computeDistances(self.model, self._data, self.geometry, self._geometry_data, self._q)
-        return np.array([result.min_distance for result in self._geometry_data.distanceResults])
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What is around."""
+        return self._surroundings.obstacles
 
-    def _gradient(self, pair: int) -> Array:
-        one, two = self._test_joints[pair]
-        result = self._geometry_data.distanceResults[pair]
-        normal = np.asarray(result.normal)  # from the first body to the second
-        first = self._point_row(one, np.asarray(result.getNearestPoint1()), normal)
-        second = self._point_row(two, np.asarray(result.getNearestPoint2()), normal)
-        return np.asarray(second - first)
+    @property
+    def obstacle_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Link and obstacle in the order of `obstacle_distances`."""
+        return self._surroundings.pairs
 
-    def _point_row(self, joint: int, point: Array, direction: Array) -> Array:
-        """Derivative of a body-fixed point's coordinate along `direction`."""
-        if joint == 0:
-            return np.zeros(self.spec.dof)
-        if not self._jacobians_ready:
-            pin.computeJointJacobians(self.model, self._data, self._q)
-            self._jacobians_ready = True
-        jacobian = pin.getJointJacobian(self.model, self._data, joint, pin.LOCAL_WORLD_ALIGNED)
-        arm = point - self._data.oMi[joint].translation
-        wrench = np.concatenate([direction, pin.skew(arm) @ direction])
-        return np.asarray((wrench @ jacobian)[self._arm])
+    def prepare(self, obstacles: Sequence[Obstacle]) -> Surroundings:
+        """Build all that a set of obstacles needs, the slow part of a change; from any thread.
 
-    def _reach(self, a: int, b: int | None) -> Array:
-        """Only joints that carry one of the two bodies and not the other change their distance."""
-        first = self._body_reach(a)
-        second = np.zeros_like(first) if b is None else self._body_reach(b)
-        reach: Array = np.where((first > 0.0) & (second > 0.0), 0.0, first + second)[self._arm]
-        return reach
+        Raises `ConfigurationError`: see `check_obstacles`.
+        """
+        check_obstacles(obstacles, {frame.name for frame in self.model.frames})
+        own = [(self.bodies[a], self.bodies[b], 0.0) for a, b in self._pairs]
+        low = [(self._swept[i].item, self._floor, self._swept[i].spare) for i in self._low_bodies]
+        around, named = [], []
+        for obstacle in obstacles:
+            item = _geometry(obstacle)
+            for link, body in self._moving():
+                if link not in obstacle.allowed_links:
+                    around.append((body.item, item, body.spare))
+                    named.append((link, obstacle.name))
+        zones = (self.spec.collision.slow_distance, FLOOR_WITHIN, self.spec.environment.slow_distance)
+        within = np.repeat(zones, (len(own), len(low), len(around)))
+        return Surroundings(tuple(obstacles), self._tests([*own, *low, *around], within), tuple(named))
 
-    def _body_reach(self, body: int) -> Array:
-        item = self.geometry.geometryObjects[body]
-        item.geometry.computeLocalAABB()
-        extent = float(
-            np.linalg.norm(item.placement.translation + item.placement.rotation @ item.geometry.aabb_center)
-        )
-        return point_reach(self.model, self._joints[body], extent + float(item.geometry.aabb_radius))
+    def surround(self, surroundings: Surroundings) -> None:
+        """Take what `prepare` of this model made."""
+        self._surroundings, self._tests_now = surroundings, surroundings.tests
 
-    def _find_slides(self) -> dict[int, tuple[int, Array]]:
-        """Of the low bodies on fingers: the joint they hang on, and their way to open in its frame [m]."""
-        gripper, q = self.spec.gripper, pin.neutral(self.model)
-        ends = []
-        for width in (gripper.min_width, gripper.max_width):
-            q[self._fingers] = finger_positions(gripper, width)
-            pin.forwardKinematics(self.model, self._data, q)
-            ends.append([placement.translation.copy() for placement in self._data.oMi])
-        slides = {}
-        fingers = {self.model.getJointId(name) for name in gripper.joint_names}
-        for index, body in enumerate(self._low_bodies):
-            joint = self._joints[body]
-            if joint in fingers:
-                parent = int(self.model.parents[joint])
-                way = ends[1][joint] - ends[0][joint]
-                slides[index] = (parent, np.asarray(self._data.oMi[parent].rotation.T @ way))
-        return slides
+    def obstacle_distances(self, q: Array, width: float) -> Array:
+        """Signed distance of every moving body to every obstacle [m], at the worst opening of the gripper."""
+        self._posture.set(q, width)
+        start = self._floor_rows[1]
+        return self._tests_now.exact(start, start + len(self.obstacle_pairs))
+
+    def obstacle_bounds(self, q: Array, width: float) -> Array:
+        """The same, exact below `spec.environment.slow_distance`."""
+        self._posture.set(q, width)
+        return self._tests_now.bounds(self._floor_rows[1], None)
+
+    def obstacle_reach(self) -> Array:
+        """(pairs, n) as `pair_reach`, of the distances to obstacles."""
+        return np.array(self._tests_now.reach[self._floor_rows[1] :, :-1])
+
+    def obstacle_gradient(self, pair: int) -> Array:
+        """(n,) derivative of one of `obstacle_distances` by the joint positions [m/rad]."""
+        return self._tests_now.gradient(self._floor_rows[1] + pair)
+
+    # ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _floor_rows(self) -> tuple[int, int]:
+        return len(self._pairs), len(self._pairs) + len(self._low_bodies)
+
+    def _moving(self) -> list[tuple[str, Swept]]:
+        return [
+            (link, body)
+            for link, joint, body in zip(self.links, self._joints, self._swept, strict=True)
+            if joint > 0
+        ]
+
+    def _tests(
+        self, wanted: Sequence[tuple[pin.GeometryObject, pin.GeometryObject, float]], within: Array
+    ) -> PairDistances:
+        """Distances of pairs of bodies, given with what to take from each distance."""
+        geometry, index = pin.GeometryModel(), dict[str, int]()
+        reach: list[Array] = []
+        for item in (item for one, two, _ in wanted for item in (one, two)):
+            if item.name not in index:
+                index[item.name] = geometry.addGeometryObject(item)
+                fixed = int(item.parentJoint) == 0
+                reach.append(np.zeros(self.model.nv) if fixed else body_reach(self.model, item))
+        rows = [(index[one.name], index[two.name]) for one, two, _ in wanted]
+        for row in rows:
+            geometry.addCollisionPair(pin.CollisionPair(*row))
+        first, second = np.array(reach)[np.array(rows).T]
+        # only joints that carry one of the two bodies and not the other change their distance
+        apart = self._posture.of_reach(np.where((first > 0.0) & (second > 0.0), 0.0, first + second))
+        return PairDistances(self._posture, geometry, apart, within, [spare for _, _, spare in wanted])
 
     def _find_pairs(self) -> list[tuple[int, int]]:
         fingers = {self.model.getJointId(name) for name in self.spec.gripper.joint_names}
@@ -195,38 +232,19 @@ class CollisionModel:
         return [(a, b) for a in range(count) for b in range(a + 1, count) if may_touch(a, b)]
 
 
-def _capsules(source: pin.GeometryModel) -> pin.GeometryModel:
-    """The same geometry with every cylinder between two spheres of its radius joined into one capsule.
-
-    URDF knows no capsule; one exact shape in place of three is faster and has smoother gradients.
-    """
-    objects = list(source.geometryObjects)
-    used: set[int] = set()
-    model = pin.GeometryModel()
-    for index, item in enumerate(objects):
-        if isinstance(item.geometry, coal.Cylinder):
-            ends = _end_spheres(objects, index)
-            if ends is not None:
-                item.geometry = coal.Capsule(item.geometry.radius, 2.0 * item.geometry.halfLength)
-                used.update(ends)
-    for index, item in enumerate(objects):
-        if index not in used:
-            model.addGeometryObject(item)
-    return model
+def _geometry(obstacle: Obstacle) -> pin.GeometryObject:
+    name = f"obstacle {obstacle.name}"
+    if isinstance(obstacle, Box):
+        return pin.GeometryObject(name, 0, _se3(obstacle.pose), coal.Box(*obstacle.size))
+    if isinstance(obstacle, Cylinder):
+        shape = coal.Cylinder(obstacle.radius, obstacle.length)
+        return pin.GeometryObject(name, 0, _se3(obstacle.pose), shape)
+    if isinstance(obstacle, Sphere):
+        place = pin.SE3(np.eye(3), np.array(obstacle.position))
+        return pin.GeometryObject(name, 0, place, coal.Sphere(obstacle.radius))
+    half_space = coal.Halfspace(np.array(obstacle.normal), obstacle.offset)
+    return pin.GeometryObject(name, 0, pin.SE3.Identity(), half_space)
 
 
-def _end_spheres(objects: Sequence[pin.GeometryObject], index: int) -> tuple[int, int] | None:
-    cylinder = objects[index]
-    axis = cylinder.placement.rotation[:, 2] * cylinder.geometry.halfLength
-    found = []
-    for end in (cylinder.placement.translation - axis, cylinder.placement.translation + axis):
-        for other, item in enumerate(objects):
-            if (
-                item.parentFrame == cylinder.parentFrame
-                and isinstance(item.geometry, coal.Sphere)
-                and abs(item.geometry.radius - cylinder.geometry.radius) < 1e-6
-                and np.linalg.norm(item.placement.translation - end) < 1e-4
-            ):
-                found.append(other)
-                break
-    return (found[0], found[1]) if len(found) == 2 else None
+def _se3(pose: Pose) -> pin.SE3:
+    return pin.SE3(pin.Quaternion(np.array(pose.quaternion)).matrix(), np.array(pose.position))

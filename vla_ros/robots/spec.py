@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_ros.robots.environment import EnvironmentSpec
 from vla_ros.types import Array, Pose
 
 
@@ -165,6 +166,8 @@ class RobotSpec:
     """Rate of the safety controller on the real robot [Hz]."""
     simulated_control_rate: float
     simulated_joint_state_rate: float
+    environment: EnvironmentSpec = EnvironmentSpec()
+    """What is known of the surroundings; a contract may add to it."""
 
     @property
     def dof(self) -> int:

@@ -1,0 +1,36 @@
+"""Lower bounds on distances, from distances known at other joint positions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.kernels import INDICES, TABLE, VECTOR, compiled
+from vla_ros.types import Array
+
+
+@compiled((VECTOR, INDICES), VECTOR, TABLE, VECTOR, TABLE, VECTOR)
+def lower_bounds(
+    x: Array, since: Array, known: Array, reach: Array, within: Array
+) -> tuple[Array, NDArray[np.int64]]:
+    """Bounds (m,) on distances at x (n,), of which `known` (m,) were true at `since` (m, n).
+
+    A distance changes with x[j] by at most `reach` (m, n), so known - reach |x - since| never exceeds the
+    true one.  The second result are the indices of those not at least `within` (m,).  Where x is not finite
+    all bounds are -inf, and none is listed: there is nothing to compute.
+    """
+    rows = np.empty(known.shape[0], dtype=np.int64)
+    out = np.full(known.shape[0], -np.inf)
+    for j in range(x.shape[0]):
+        if not np.isfinite(x[j]):
+            return out, rows[:0]
+    count = 0
+    for i in range(known.shape[0]):
+        bound = known[i]
+        for j in range(x.shape[0]):
+            bound -= reach[i, j] * abs(x[j] - since[i, j])
+        out[i] = bound
+        if not bound >= within[i]:
+            rows[count] = i
+            count += 1
+    return out, rows[:count]
