@@ -13,11 +13,12 @@ from scipy.interpolate import make_interp_spline
 
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
-from vla_ros.execution.executor import ChunkExecutor, TargetPath
+from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.execution.history import History
 from vla_ros.execution.reference import CartesianReference, JointReference
-from vla_ros.execution.so3 import angular_motion
 from vla_ros.execution.spline import CurveState, QuinticSpline
+from vla_ros.execution.targets import TargetPath
+from vla_ros.kernels.rotation import angular as angular_motion
 from vla_ros.robots import load_robot
 from vla_ros.robots.spec import TcpLimits, Workspace
 from vla_ros.types import ActionChunk, ActionKind, Composition, Pose
@@ -170,15 +171,26 @@ def test_slow_down_of_a_furious_turn_is_still_a_motion():
     assert not reference.sample(2.1).twist.any()
 
 
-def test_history_answers_with_what_was_in_force():
+def test_history_goes_straight_from_entry_to_entry():
     history = History(1, 4)
     assert history.at(0.0) is None
     for time in range(6):
         history.append(float(time), np.array([float(time)]))
-    assert history.at(4.5) == pytest.approx(4.0)
+    assert history.at(4.5) == pytest.approx(4.5)
     assert history.at(4.0) == pytest.approx(4.0)
     assert history.at(99.0) == pytest.approx(5.0)
     assert history.at(0.0) == pytest.approx(2.0), "the oldest kept"
+    assert history.newest == pytest.approx(5.0)
+
+
+def test_a_quaternion_that_changes_its_sign_is_no_turn():
+    executor = ChunkExecutor(SPEC, ORIGIN)
+    turn = rotations.exp([0.0, 0.0, 1.0])
+    for time, sign in ((0.0, 1.0), (0.1, -1.0), (0.2, 1.0)):
+        executor.record(time, Pose(np.zeros(3), sign * turn), ORIGIN)
+    for stamp_time in (0.05, 0.13):
+        executor.submit(delta_chunk([[0.0, 0.0, 0.0]] * 8), time=0.2, stamp_time=stamp_time)
+        assert rotations.angle_between(executor.targets.at(0.5).quaternion, turn) < 1e-7
 
 
 def delta_chunk(steps, period=0.2, stamp=1, **kwargs):

@@ -19,7 +19,7 @@ from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots import load_robot
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
-BLENDINGS = ("replace",)
+BLENDINGS = ("replace", "temporal_ensemble", "rtc")
 _KEYS = (
     "robot",
     "policy",

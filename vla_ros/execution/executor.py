@@ -1,23 +1,28 @@
 """Chunk execution: a late, jumpy stream of chunks becomes one continuous reference.
 
-Receding horizon (`replace`): every chunk counts from the stamp of its observation.  Steps already due are
-skipped, deltas are composed on the pose that was commanded at the stamp, and the curve goes on from the
-present position, velocity and acceleration through the remaining targets to rest at the last one, so that
-starvation ends in a planned stop.
+Every chunk counts from the stamp of its observation.  Steps already due are skipped, deltas are composed on
+the pose that was commanded at the stamp, a blending joins the targets with those of the chunks before, and
+the curve goes on from the present position, velocity and acceleration through them to rest at the last one,
+so that starvation ends in a planned stop.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
+from vla_ros.execution.blending import Blended, Blending, Replace
+from vla_ros.execution.delay import DelayStatistics
+from vla_ros.execution.ease import Gentle
 from vla_ros.execution.history import History
 from vla_ros.execution.reference import CartesianReference, CartesianSample, JointReference
+from vla_ros.execution.relay import Relay
+from vla_ros.execution.schedule import Schedule
 from vla_ros.execution.spline import CurveState
+from vla_ros.execution.targets import JOINTS, POSES, Path, TargetPath
+from vla_ros.policies.base import ActionPrefix
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose
 
@@ -25,82 +30,62 @@ LEAD = 0.5
 """A target nearer than this many periods is left out: reaching it would need a jerk, not a motion."""
 
 _SHARE = 0.8
-"""Share of the tool's acceleration limit a chunk may ask for on the way to its first target."""
+"""Share of the tool's acceleration and jerk limits a chunk may ask for."""
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """Gripper widths [m] by due time [s]."""
-
-    times: Array
-    widths: Array
-
-
-class TargetPath:
-    """Straight lines through a chunk's targets at their times: what was asked for, however followed.
-
-    Deltas add to this, not to the curve: a target left out or reached late is not lost to those after it.
-    """
-
-    def __init__(self, times: Array, positions: Array, quaternions: Array) -> None:
-        """Vertices: times (k,) [s], positions (k, 3) [m], quaternions (k, 4)."""
-        self._times, self._positions, self._quaternions = times, positions, quaternions
-
-    @classmethod
-    def at_rest(cls, pose: Pose) -> TargetPath:
-        """The same pose at all times."""
-        return cls(np.zeros(1), pose.position[None], pose.quaternion[None])
-
-    def at(self, time: float) -> Pose:
-        """Target at `time` [s]; before the first and after the last vertex that vertex."""
-        after = int(np.searchsorted(self._times, time, side="right"))
-        if after == 0 or after == len(self._times):
-            index = min(after, len(self._times) - 1)
-            return Pose(self._positions[index], self._quaternions[index])
-        before = after - 1
-        share = (time - self._times[before]) / (self._times[after] - self._times[before])
-        start = self._quaternions[before]
-        turn = rotations.log(rotations.multiply(self._quaternions[after], rotations.conjugate(start)))
-        return Pose(
-            self._positions[before] + share * (self._positions[after] - self._positions[before]),
-            rotations.multiply(rotations.exp(share * turn), start),
-        )
+_REMEMBERED = 32
+"""Chunks an ensemble is made of at most."""
 
 
 class ChunkExecutor:
     """Aligns and joins chunks.  One instance serves Cartesian and joint chunks; a switch happens at rest."""
 
-    def __init__(self, spec: RobotSpec, pose: Pose, history_capacity: int = 2000) -> None:
-        """Start at rest at `pose`, at the robot's home with its gripper open."""
+    def __init__(
+        self, spec: RobotSpec, pose: Pose, history_capacity: int = 2000, blending: Blending | None = None
+    ) -> None:
+        """Start at rest at `pose`, at the robot's home with its gripper open; default blending: replace."""
+        self.blending: Blending = blending or Replace()
+        self.delays = DelayStatistics()
+        self._chunks: dict[int, Path] = {}
+        self._promised = -float("inf")
         self._workspace = spec.workspace
-        self._gentle = _SHARE * np.repeat([spec.tcp.acceleration, spec.tcp.angular_acceleration], 3)
-        self._gentle_joints = _SHARE * spec.applied.acceleration
+        tcp, applied = spec.tcp, spec.applied
+        self._gentle = Gentle(
+            _SHARE * np.repeat([tcp.acceleration, tcp.angular_acceleration], 3),
+            _SHARE * np.repeat([tcp.jerk, tcp.angular_jerk], 3),
+        )
+        self._gentle_joints = Gentle(_SHARE * applied.acceleration, _SHARE * applied.jerk)
         self._history = History(7, history_capacity)
         self._measured = History(7, history_capacity)
         self.anchor(pose, spec.home, spec.gripper.max_width)
 
     def anchor(self, pose: Pose, joints: Array, gripper_width: float) -> None:
         """Forget all chunks and rest here (activation, reset, after a joint motion)."""
-        self.cartesian = CartesianReference(pose)
-        self.targets = TargetPath.at_rest(pose)
-        self.joint = JointReference(joints)
+        self.rest_at(pose)
+        self._joint = Relay(JointReference(joints))
+        self._joint_path = Path(np.zeros(1), np.asarray(joints, dtype=float)[None], JOINTS)
         self.joint_mode = False
-        self._history.clear()
-        self._measured.clear()
-        self._gripper = Schedule(np.array([-np.inf]), np.array([gripper_width]))
+        self._gripper = Schedule.constant(gripper_width)
         self.delay = 0.0
         self.sequence = 0
         self.stamp = 0
 
     @property
+    def joint(self) -> JointReference:
+        """The joint reference of the newest chunk, or of the motion begun by `begin_joint_motion`."""
+        return self._joint.newest
+
+    @property
     def end_time(self) -> float:
-        """When the present motion comes to rest [s]."""
-        return self.joint.end_time if self.joint_mode else self.cartesian.end_time
+        """When the present motion comes to rest [s]; -inf when it never began."""
+        return self._joint.newest.end_time if self.joint_mode else self._cartesian.newest.end_time
 
     def record(self, time: float, target: Pose, measured: Pose) -> None:
         """Remember the target and the measured pose at `time` [s]; called every tick."""
-        self._history.append(time, np.concatenate([target.position, target.quaternion]))
-        self._measured.append(time, np.concatenate([measured.position, measured.quaternion]))
+        for history, pose in ((self._history, target), (self._measured, measured)):
+            last = history.newest
+            # both signs are the same rotation, but not half way between them
+            sign = -1.0 if last is not None and float(last[3:] @ pose.quaternion) < 0.0 else 1.0
+            history.append(time, np.concatenate([pose.position, sign * pose.quaternion]))
 
     def submit(self, chunk: ActionChunk, time: float, stamp_time: float) -> float:
         """Take over a chunk.
@@ -116,71 +101,152 @@ class ChunkExecutor:
         Raises:
             ActionError: the chunk cannot be followed; the present motion stays as it was.
         """
-        due: Array = np.asarray(stamp_time + chunk.period * np.arange(1, chunk.horizon + 1), dtype=float)
+        # a chunk that comes too late to be used is late all the same
+        self.delays.add(time - stamp_time)
+        vertices: Array = np.asarray(stamp_time + chunk.period * np.arange(chunk.horizon + 1), dtype=float)
         # skipping is only for targets of the past and those too near, the composition keeps every step
-        ahead = due > time + LEAD * chunk.period - 1e-9
+        ahead = vertices[1:] > time + LEAD * chunk.period - 1e-9
         if not ahead.any():
             raise ActionError(
                 f"all {chunk.horizon} steps are due: the chunk is {time - stamp_time:.3f} s old "
-                f"and reaches {due[-1] - stamp_time:.3f} s"
+                f"and reaches {vertices[-1] - stamp_time:.3f} s"
             )
         clipped = 0.0
         if chunk.kind is ActionKind.JOINT_POSITION:
-            self._joint_chunk(chunk, time, due[ahead], ahead)
+            begin = self._joint_chunk(chunk, time, vertices)
         else:
-            if self.joint_mode:
-                raise ActionError("a Cartesian chunk came while a joint motion is under way")
-            base, positions, quaternions = self._targets(chunk, stamp_time)
-            inside = np.clip(positions, self._workspace.minimum, self._workspace.maximum)
-            clipped = float(np.abs(inside - positions)[ahead].max())
-            self.cartesian.replan(time, due[ahead], inside[ahead], quaternions[ahead], self._gentle)
-            self.targets = TargetPath(
-                np.concatenate([[stamp_time], due]),
-                np.vstack([base.position, inside]),
-                np.vstack([base.quaternion, quaternions]),
-            )
-        self._merge_gripper(chunk, time, stamp_time)
+            begin, clipped = self._cartesian_chunk(chunk, time, vertices, ahead)
+        if chunk.stamp >= max(self._chunks):
+            # the newest has the say: a mean of open and closed would be neither
+            self._gripper = self._gripper.then(begin, vertices[:-1], chunk.gripper_width)
         self.delay = time - stamp_time
         self.sequence, self.stamp = chunk.sequence, chunk.stamp
         return clipped
 
+    def committed(self, time: float) -> ActionPrefix | None:
+        """The steps that stay whatever chunks come: those due within the policy's delay (p95) from now.
+
+        Asking is a promise: from now on they do stay.  `time`: now, that of the observation the prefix is to
+        go with [s].  None: nothing is promised (at rest, or a blending that keeps nothing).
+        """
+        until = min(time + self.delays.p95, self.end_time)
+        if not self.blending.commits or until <= time:
+            return None
+        self._promised = max(self._promised, until)
+        path: Path = self._joint_path if self.joint_mode else self.targets
+        inside = (path.times > time) & (path.times <= self._promised)
+        due = path.times[inside]
+        kind = ActionKind.JOINT_POSITION if self.joint_mode else ActionKind.CARTESIAN_ABSOLUTE
+        widths = np.array([self._gripper.at(instant) for instant in due])
+        return ActionPrefix(kind, due - time, path.points[inside], widths)
+
     def begin_joint_motion(self, positions: Array) -> None:
         """Leave Cartesian execution, at rest at `positions` (n,) [rad]; `joint` then takes the motion."""
-        self.joint = JointReference(positions)
+        self._joint = Relay(JointReference(positions))
+        self._joint_path = Path(np.zeros(1), np.asarray(positions, dtype=float)[None], JOINTS)
+        self._forget_chunks()
         self.joint_mode = True
 
     def rest_at(self, pose: Pose) -> None:
         """The Cartesian reference rests at `pose`; what was commanded before is forgotten."""
-        self.cartesian = CartesianReference(pose)
+        self._cartesian = Relay(CartesianReference(pose))
         self.targets = TargetPath.at_rest(pose)
         self._history.clear()
         self._measured.clear()
+        self._forget_chunks()
 
     def set_gripper(self, width: float) -> None:
         """Want an opening [m] from now on."""
-        self._gripper = Schedule(np.array([-np.inf]), np.array([width]))
+        self._gripper = Schedule.constant(width)
 
     def sample(self, time: float) -> CartesianSample:
         """Cartesian reference at `time` [s]."""
-        return self.cartesian.sample(time)
+        return self._cartesian.at(time).sample(time)
 
     def sample_joints(self, time: float) -> CurveState:
         """Joint reference at `time` [s]."""
-        return self.joint.sample(time)
+        return self._joint.at(time).sample(time)
 
     def gripper(self, time: float) -> float:
         """Wanted opening at `time` [m]: that of the newest step due."""
-        index = int(np.searchsorted(self._gripper.times, time, side="right")) - 1
-        return float(self._gripper.widths[max(index, 0)])
+        return self._gripper.at(time)
 
     def slow_down(self, time: float, seconds: float) -> None:
-        """Come to rest within `seconds` and keep the gripper as it is."""
+        """Come to rest within `seconds` and keep the gripper as it is; what was promised is off."""
         if self.joint_mode:
-            self.joint.slow_down(time, seconds)
+            joint = self._joint.branch(time)
+            joint.slow_down(time, seconds)
+            self._joint.hand_over(time, time, joint)
+            rest = joint.sample(time + seconds).position
+            self._joint_path = Path(np.zeros(1), rest[None], JOINTS)
         else:
-            self.cartesian.slow_down(time, seconds)
-            self.targets = TargetPath.at_rest(self.cartesian.sample(time + seconds).pose)
-        self._gripper = Schedule(np.array([-np.inf]), np.array([self.gripper(time)]))
+            cartesian = self._cartesian.branch(time)
+            cartesian.slow_down(time, seconds)
+            self._cartesian.hand_over(time, time, cartesian)
+            self.targets = TargetPath.at_rest(cartesian.sample(time + seconds).pose)
+        self._gripper = Schedule.constant(self.gripper(time))
+        self._forget_chunks()
+
+    def _forget_chunks(self) -> None:
+        self._chunks = {}
+        self._promised = -np.inf
+
+    def _cartesian_chunk(
+        self, chunk: ActionChunk, time: float, vertices: Array, ahead: NDArray[np.bool_]
+    ) -> tuple[float, float]:
+        """When the new curve begins [s], and the largest distance a target was clipped by [m]."""
+        if self.joint_mode:
+            raise ActionError("a Cartesian chunk came while a joint motion is under way")
+        base, positions, quaternions = self._targets(chunk, float(vertices[0]))
+        inside = np.clip(positions, self._workspace.minimum, self._workspace.maximum)
+        points = np.vstack(
+            [np.concatenate([base.position, base.quaternion]), np.hstack([inside, quaternions])]
+        )
+        new = Path(vertices, points, POSES)
+        blended = self._blended(new, chunk.stamp, self.targets, time)
+        reference = self._cartesian.branch(blended.begin)
+        times, waypoints = _ahead(blended, chunk.period)
+        reference.replan(blended.begin, times, waypoints[:, :3], waypoints[:, 3:], self._gentle)
+        self._cartesian.hand_over(time, blended.begin, reference)
+        self.targets = TargetPath.of(blended.path)
+        self._remember(new, chunk.stamp, time)
+        return blended.begin, float(np.abs(inside - positions)[ahead].max())
+
+    def _joint_chunk(self, chunk: ActionChunk, time: float, vertices: Array) -> float:
+        """When the new curve begins [s]."""
+        if chunk.joints is None:
+            raise ActionError("a joint chunk must hold joint positions")
+        if not self.joint_mode and time < self.end_time:
+            raise ActionError("a joint chunk came while a Cartesian motion is under way")
+        if not self.joint_mode:
+            self._forget_chunks()
+        start = self._joint_path.points_at(vertices[:1])
+        new = Path(vertices, np.vstack([start, chunk.joints]), JOINTS)
+        blended = self._blended(new, chunk.stamp, self._joint_path, time)
+        reference = self._joint.branch(blended.begin)
+        reference.replan(blended.begin, *_ahead(blended, chunk.period), self._gentle_joints)
+        self._joint.hand_over(time, blended.begin, reference)
+        self._joint_path = blended.path
+        self.joint_mode = True
+        self._remember(new, chunk.stamp, time)
+        return blended.begin
+
+    def _blended(self, new: Path, stamp: int, current: Path, time: float) -> Blended:
+        """The new chunk joined with what is known, by the contract's blending."""
+        keep = time
+        if self.blending.commits:
+            # what was due within the usual delay when the observation was made was as good as done
+            keep = max(time, min(max(self._promised, float(new.times[0]) + self.delays.p95), self.end_time))
+        return self.blending.blend(new, list(self._others(stamp, time).values()), current, keep)
+
+    def _remember(self, new: Path, stamp: int, time: float) -> None:
+        """Keep a chunk; one of the same stamp takes its place, the oldest gives way."""
+        chunks = sorted({**self._others(stamp, time), stamp: new}.items())
+        self._chunks = dict(chunks[-_REMEMBERED:])
+
+    def _others(self, stamp: int, time: float) -> dict[int, Path]:
+        """The chunks that still predict something, without that of `stamp`."""
+        return {other: path for other, path in self._chunks.items() if path.end > time and other != stamp}
 
     def _targets(self, chunk: ActionChunk, stamp_time: float) -> tuple[Pose, Array, Array]:
         """The pose a Cartesian chunk starts from, and its absolute targets (k, 3), (k, 4)."""
@@ -194,27 +260,19 @@ class ChunkExecutor:
             raise ActionError("a chunk of deltas came before anything was commanded")
         positions = base[:3] + np.cumsum(chunk.translation, axis=0)
         quaternions = np.empty((chunk.horizon, 4))
-        turned = base[3:]
+        turned = base[3:] = rotations.normalize(base[3:])
         for step, delta in enumerate(chunk.quaternion):
             turned = rotations.normalize(rotations.multiply(delta, turned))
             quaternions[step] = turned
         return Pose(base[:3], base[3:]), positions, quaternions
 
-    def _joint_chunk(self, chunk: ActionChunk, time: float, due: Array, ahead: NDArray[np.bool_]) -> None:
-        if chunk.joints is None:
-            raise ActionError("a joint chunk must hold joint positions")
-        if not self.joint_mode and time < self.cartesian.end_time:
-            raise ActionError("a joint chunk came while a Cartesian motion is under way")
-        self.joint.replan(time, due, chunk.joints[ahead], self._gentle_joints)
-        self.joint_mode = True
 
-    def _merge_gripper(self, chunk: ActionChunk, time: float, stamp_time: float) -> None:
-        """Step k is in force from its start, stamp + k period, as position targets are aimed at then."""
-        starts = stamp_time + chunk.period * np.arange(chunk.horizon)
-        past = int(np.searchsorted(starts, time, side="right")) - 1
-        current = chunk.gripper_width[past] if past >= 0 else self.gripper(time)
-        later = starts > time
-        self._gripper = Schedule(
-            np.concatenate([[-np.inf], starts[later]]),
-            np.concatenate([[current], chunk.gripper_width[later]]),
-        )
+def _ahead(blended: Blended, period: float) -> tuple[Array, Array]:
+    """Times and points of the targets that the curve is to pass.
+
+    Raises `ActionError` when there are none: all lie before the curve begins, or too close after it.
+    """
+    ahead = blended.path.times > blended.begin + LEAD * period - 1e-9
+    if not ahead.any():
+        raise ActionError("all steps lie before the motion can change, or too close after it")
+    return blended.path.times[ahead], blended.path.points[ahead]

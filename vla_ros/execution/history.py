@@ -8,7 +8,11 @@ from vla_ros.types import Array
 
 
 class History:
-    """Ring of vectors by time; look-ups take the newest entry not after the time asked for."""
+    """Ring of vectors by time; look-ups go straight from entry to entry.
+
+    Taking the entry before instead would make every chunk of deltas late by half a tick on average, each
+    counted from the one before: at 100 Hz and ten chunks a second a twentieth of the motion.
+    """
 
     def __init__(self, dimension: int, capacity: int) -> None:
         """Room for `capacity` entries of shape (dimension,), allocated once."""
@@ -28,8 +32,13 @@ class History:
         self._values[index] = value
         self._count += 1
 
+    @property
+    def newest(self) -> Array | None:
+        """The value added last, not to be written to; None when empty."""
+        return self._values[(self._count - 1) % len(self._times)] if self._count else None
+
     def at(self, time: float) -> Array | None:
-        """The value in force at `time` [s]; the oldest kept when `time` is before it; None when empty."""
+        """The value at `time` [s]; the oldest or newest kept beyond them; None when empty."""
         size = len(self._times)
         filled = min(self._count, size)
         if filled == 0:
@@ -42,5 +51,8 @@ class History:
                 low = middle + 1
             else:
                 high = middle
-        value: Array = self._values[max(low - 1, oldest) % size].copy()
+        before, after = max(low - 1, oldest) % size, min(low, self._count - 1) % size
+        gap = self._times[after] - self._times[before]
+        share = float(np.clip((time - self._times[before]) / gap, 0.0, 1.0)) if gap > 0.0 else 0.0
+        value: Array = self._values[before] + share * (self._values[after] - self._values[before])
         return value

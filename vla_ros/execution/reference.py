@@ -11,10 +11,12 @@ import numpy as np
 
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
-from vla_ros.execution.so3 import angular_motion
+from vla_ros.execution.ease import Gentle, ease_out
 from vla_ros.execution.spline import CurveState, QuinticSpline, first_within_reach
+from vla_ros.kernels.curve import sample_pose
 from vla_ros.types import Array, Pose
 
+_STILL = np.zeros(6)
 MAX_ROTATION = 2.5
 """Waypoints further than this from the present orientation [rad] have no unambiguous shortest way."""
 
@@ -34,7 +36,7 @@ class CartesianReference:
     def __init__(self, pose: Pose) -> None:
         """Start at rest at `pose`."""
         self._anchor = np.array(pose.quaternion, dtype=float)
-        self._rest = np.concatenate([pose.position, np.zeros(3)])
+        self._rest = Pose(np.array(pose.position, dtype=float), self._anchor)
         self._curve: QuinticSpline | None = None
 
     @property
@@ -44,18 +46,16 @@ class CartesianReference:
 
     def sample(self, time: float) -> CartesianSample:
         """Reference at `time` [s]."""
-        state = self._state(time)
-        r = state.position[3:]
-        angular, angular_acceleration = angular_motion(r, state.velocity[3:], state.acceleration[3:])
-        quaternion = rotations.multiply(rotations.exp(r), self._anchor)
-        return CartesianSample(
-            Pose(state.position[:3], quaternion),
-            np.concatenate([state.velocity[:3], angular]),
-            np.concatenate([state.acceleration[:3], angular_acceleration]),
+        curve = self._curve
+        if curve is None:
+            return CartesianSample(self._rest, _STILL, _STILL)
+        position, quaternion, twist, acceleration = sample_pose(
+            curve.knots, curve.coefficients, curve.end, self._anchor, time
         )
+        return CartesianSample(Pose(position, quaternion), twist, acceleration)
 
     def replan(
-        self, time: float, times: Array, positions: Array, quaternions: Array, gentle: Array | None = None
+        self, time: float, times: Array, positions: Array, quaternions: Array, gentle: Gentle | None = None
     ) -> int:
         """From the present motion at `time` through new waypoints (k,), (k, 3), (k, 4), to rest at the last.
 
@@ -64,7 +64,8 @@ class CartesianReference:
             times: of the waypoints [s].
             positions: of the waypoints [m].
             quaternions: of the waypoints.
-            gentle: accelerations (6,) above which a waypoint counts as out of reach and is left out.
+            gentle: waypoints that take a larger acceleration to reach in time are left out, and the last are
+                reached later where the rest at the end would take more.
 
         Returns: how many waypoints were left out.
 
@@ -82,8 +83,7 @@ class CartesianReference:
         # at a rotation vector of zero its derivatives are the angular motion itself
         start = CurveState(np.concatenate([now.pose.position, np.zeros(3)]), now.twist, now.acceleration)
         points = np.hstack([positions, vectors])
-        first = 0 if gentle is None else first_within_reach(time, start, times, points, gentle)
-        self._curve = QuinticSpline(time, start, times[first:], points[first:])
+        first, self._curve = _through(time, start, times, points, gentle)
         self._anchor = now.pose.quaternion
         return first
 
@@ -96,12 +96,6 @@ class CartesianReference:
         vector *= min(1.0, 0.8 * MAX_ROTATION / max(float(np.linalg.norm(vector)), 1e-12))
         quaternion = rotations.multiply(rotations.exp(vector), now.pose.quaternion)
         self.replan(time, np.array([time + seconds]), position[None], quaternion[None])
-
-    def _state(self, time: float) -> CurveState:
-        if self._curve is None:
-            zero = np.zeros(6)
-            return CurveState(self._rest, zero, zero)
-        return self._curve.sample(time)
 
 
 class JointReference:
@@ -124,17 +118,26 @@ class JointReference:
             return CurveState(self._rest, zero, zero)
         return self._curve.sample(time)
 
-    def replan(self, time: float, times: Array, positions: Array, gentle: Array | None = None) -> int:
+    def replan(self, time: float, times: Array, positions: Array, gentle: Gentle | None = None) -> int:
         """From the present motion at `time` through waypoints (k,), (k, n), to rest at the last.
 
-        `gentle` (n,) and the result are as in `CartesianReference.replan`.
+        `gentle` and the result are as in `CartesianReference.replan`.
         """
-        start = self.sample(time)
-        first = 0 if gentle is None else first_within_reach(time, start, times, positions, gentle)
-        self._curve = QuinticSpline(time, start, times[first:], positions[first:])
+        first, self._curve = _through(time, self.sample(time), times, positions, gentle)
         return first
 
     def slow_down(self, time: float, seconds: float) -> None:
         """Come to rest within `seconds`, on the way the motion has now."""
         now = self.sample(time)
         self.replan(time, np.array([time + seconds]), (now.position + 0.5 * seconds * now.velocity)[None])
+
+
+def _through(
+    time: float, start: CurveState, times: Array, points: Array, gentle: Gentle | None
+) -> tuple[int, QuinticSpline]:
+    """The number of waypoints left out, and the curve through the others."""
+    if gentle is None:
+        return 0, QuinticSpline(time, start, times, points)
+    first = first_within_reach(time, start, times, points, gentle.acceleration, gentle.jerk)
+    times, points = times[first:], points[first:]
+    return first, QuinticSpline(time, start, ease_out(time, start, times, points, gentle), points)

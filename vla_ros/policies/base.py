@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from vla_ros.types import Observation, PolicyOutput
+from vla_ros.types import ActionKind, Array, Observation, PolicyOutput
 
 
 @dataclass(frozen=True)
@@ -52,4 +52,27 @@ class Policy(Protocol):
 
     def infer(self, observation: Observation) -> PolicyOutput:
         """Answer one observation.  Raises `PolicyError` or `InstructionError`; never moves anything."""
+        ...
+
+
+@dataclass(frozen=True)
+class ActionPrefix:
+    """Steps that the robot will execute whatever the policy answers, as absolute targets."""
+
+    kind: ActionKind
+    """`CARTESIAN_ABSOLUTE` or `JOINT_POSITION`."""
+    after: Array
+    """(k,) seconds after the observation at which they are due, increasing."""
+    targets: Array
+    """(k, 7) position [m] and quaternion in the base frame, or (k, n) joint positions [rad]."""
+    gripper_width: Array
+    """(k,) opening [m]."""
+
+
+@runtime_checkable
+class PrefixPolicy(Policy, Protocol):
+    """A policy whose next chunk can be conditioned on the steps already committed (real-time chunking)."""
+
+    def infer_after(self, observation: Observation, prefix: ActionPrefix) -> PolicyOutput:
+        """Like `infer`, with an answer that goes on from `prefix`."""
         ...
