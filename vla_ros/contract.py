@@ -17,6 +17,9 @@ from vla_ros.actions import ActionSpace, get_action_space
 from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots import load_robot
+from vla_ros.robots.environment_fields import environment_mapping, read_environment
+from vla_ros.robots.fields import Fields
+from vla_ros.robots.loader import link_names
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
 BLENDINGS = ("replace", "temporal_ensemble", "rtc")
@@ -29,6 +32,7 @@ _KEYS = (
     "cameras",
     "control_rate",
     "blending",
+    "environment",
 )
 _CAMERA_KEYS = ("topic", "compressed", "width", "height", "rate")
 
@@ -63,6 +67,7 @@ class Contract:
                 "cameras": cameras,
                 "control_rate": self.control_rate,
                 "blending": self.blending,
+                "environment": environment_mapping(self.robot.environment),
             },
             sort_keys=False,
         )
@@ -92,6 +97,8 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     if not isinstance(given.get("robot"), str):
         raise ConfigurationError(f"{where}: key 'robot' must name a robot")
     robot = load_robot(given["robot"])
+    if given.get("environment") is not None:
+        robot = _with_environment(robot, given, where)
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")
     if rate is not None:
@@ -176,6 +183,12 @@ def _number(given: Mapping[str, Any], key: str, low: float, high: float, where: 
             f"{where}: key '{key}' is {value!r}, but must be a number from {low:g} to {high:g}"
         )
     return float(value)
+
+
+def _with_environment(robot: RobotSpec, given: Mapping[str, Any], where: str) -> RobotSpec:
+    """The robot among the contract's obstacles besides its own; those of the same name replace its own."""
+    section, links = Fields(Path(where), "", given).section("environment"), link_names(robot.urdf_path)
+    return replace(robot, environment=read_environment(section, robot.environment, links))
 
 
 def _cameras(robot: RobotSpec, given: Any, where: str) -> Mapping[str, CameraSpec]:

@@ -77,6 +77,13 @@ class Fields:
             raise self.error(key, f"must be a mapping, got {value!r}")
         return Fields(self.path, f"{self._prefix}{key}.", value)
 
+    def sections(self, key: str) -> list[Fields]:
+        """A list of mappings."""
+        value = self.take(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.error(key, f"must be a list of mappings, got {value!r}")
+        return [Fields(self.path, f"{self._prefix}{key}[{i}].", item) for i, item in enumerate(value)]
+
     def mapping(self, key: str) -> dict[str, object]:
         """A nested mapping taken as it is."""
         section = self.section(key)
@@ -138,9 +145,14 @@ class Fields:
             raise self.error(key, f"must be above 0, got {value!r}")
         return array
 
-    def pose(self) -> Pose:
-        """`position` (3,) [m] and unit `quaternion` (4,) (x, y, z, w) of this mapping."""
+    def pose(self, upright: bool = False) -> Pose:
+        """`position` (3,) [m] and unit `quaternion` (4,) (x, y, z, w) of this mapping.
+
+        With `upright` the quaternion may be left out.
+        """
         position = self.array("position", (3,))
+        if upright and "quaternion" not in self:
+            return Pose(position, np.array([0.0, 0.0, 0.0, 1.0]))
         quaternion = self.array("quaternion", (4,))
         norm = float(np.linalg.norm(quaternion))
         if abs(norm - 1.0) > 1e-3:

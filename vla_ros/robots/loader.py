@@ -10,6 +10,8 @@ import numpy as np
 
 from vla_ros.errors import ConfigurationError
 from vla_ros.resources import resource_path
+from vla_ros.robots.environment import EnvironmentSpec
+from vla_ros.robots.environment_fields import read_environment
 from vla_ros.robots.fields import Fields, read_yaml
 from vla_ros.robots.spec import (
     CameraSpec,
@@ -69,9 +71,15 @@ def load_robot(name_or_path: str | Path) -> RobotSpec:
         control_rate=fields.positive("control_rate", 1000.0),
         simulated_control_rate=fields.positive("simulated_control_rate", 1000.0),
         simulated_joint_state_rate=fields.positive("simulated_joint_state_rate", 1000.0),
+        environment=_environment(fields, links),
     )
     fields.finish()
     return spec
+
+
+def link_names(urdf_path: Path) -> set[str]:
+    """Names of all links of a URDF.  Raises `ConfigurationError`."""
+    return _read_urdf(urdf_path)[1]
 
 
 def _find(text: str) -> Path:
@@ -231,6 +239,12 @@ def _collision(fields: Fields, links: set[str]) -> CollisionSpec:
     )
     fields.finish()
     return spec
+
+
+def _environment(fields: Fields, links: set[str]) -> EnvironmentSpec:
+    if "environment" not in fields:
+        return EnvironmentSpec()
+    return read_environment(fields.section("environment"), EnvironmentSpec(), links)
 
 
 def _cameras(fields: Fields, links: set[str]) -> dict[str, CameraSpec]:
