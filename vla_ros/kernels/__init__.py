@@ -28,7 +28,7 @@ def compiled(returns: Any, *takes: Any) -> Callable[[Function], Function]:
 
     It keeps the interpreter's lock: to give it away for a microsecond could mean to wait long for it.
     """
-    types = numba.types
+    types: Any = numba.types
     # read-only arrays are welcome too
     arguments = [item.copy(readonly=True) if isinstance(item, types.Array) else item for item in takes]
     given = types.Tuple(returns) if isinstance(returns, tuple) else returns
