@@ -71,13 +71,15 @@ def test_margins_gradients_and_reach_belong_together(robot: str, seed: int) -> N
     way = random.choice([-1.0, 1.0], spec.dof)
     right, left = barrier.margins(q + step * way, width), barrier.margins(q - step * way, width)
     change = barrier.reach @ np.full(spec.dof, step)
-    close = margins < slow - 1e-3
+    # the depth of bodies in one another is an estimate (coal's EPA can be off by centimetres in cylinders)
+    apart = margins + spec.environment.stop_distance > 1e-3
+    close = apart & (margins < slow - 1e-3)
     assert (np.abs(right - margins)[close] <= change[close] + 1e-9).all()
     for item, index in zip(near, np.flatnonzero(margins < slow), strict=True):
         slopes = (right[index] - margins[index]) / step, (margins[index] - left[index]) / step
         # a distance has kinks; between the two one-sided slopes, widened by their difference, it must lie
         slack = 1e-3 + 2.0 * abs(slopes[0] - slopes[1])
-        if margins[index] + spec.environment.stop_distance > 1e-3 and close[index]:
+        if close[index]:
             assert min(slopes) - slack <= item.gradient @ way <= max(slopes) + slack
 
 

@@ -8,7 +8,6 @@ is near: gradient . v >= -k (margin), the velocity damper of Faverjon and Tourna
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from vla_ros.control.motion import JointMotion
 from vla_ros.execution.reference import CartesianSample
 from vla_ros.execution.spline import CurveState
 from vla_ros.kernels import tool
+from vla_ros.kernels.motion import furthest
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
@@ -70,7 +70,6 @@ class InverseKinematics:
         """`period` is the tick [s]."""
         self._spec, self._kinematics, self._barriers, self._period = spec, kinematics, barriers, period
         self._weight = np.array([1.0, 1.0, 1.0, *(3 * [_ANGULAR_WEIGHT**2])])
-        self._root = np.sqrt(self._weight)[:, None]
         n = spec.dof
         self._zero, self._no_rows, self._sense = np.zeros(n), np.zeros((0, n)), np.zeros(n, dtype=np.int32)
         self._unit = np.eye(n)
@@ -90,24 +89,24 @@ class InverseKinematics:
             ease: share of the speed limits to use, 0 to 1.
         """
         q = self.reference.positions
-        pose = self._kinematics.forward(q)
-        jacobian = self._kinematics.jacobian(q)
-        error = tool.offset(wanted.pose.position, wanted.pose.quaternion, pose.position, pose.quaternion)
-        twist = wanted.twist + _GAIN * error
+        position, quaternion, jacobian = self._kinematics.pose_and_jacobian(q)
+        share, limits = ease * self._patience(command), self._spec.tcp
+        fastest = limits.speed * share
+        twist, factor, speed, distance = tool.followed(
+            wanted.pose.position, wanted.pose.quaternion, wanted.twist, position, quaternion,
+            _GAIN, _STILL, _AT_REST, fastest, limits.angular_speed * share,
+        )  # fmt: skip
         interventions: list[Intervention] = []
-        if np.abs(wanted.twist).max() < _STILL and np.abs(twist).max() < _GAIN * _AT_REST:
-            twist = np.zeros(6)
-        twist = self._limit_speed(twist, ease * self._patience(command), interventions)
-        smallest = tool.least_singular_value(np.ascontiguousarray(jacobian * self._root))
-        damping = _DAMPING
+        if factor < 0.999:
+            excess = max(speed - fastest, 0.0)
+            interventions.append(Intervention(InterventionAction.LIMIT, Reason.TCP_SPEED, "tcp", excess))
+        hessian, gradient, smallest = tool.objective(
+            jacobian, self._weight, twist, q, self._spec.home,
+            _DAMPING, _MAX_DAMPING, _SINGULAR, _POSTURE, _POSTURE_GAIN, _POSTURE_TWIST,
+        )  # fmt: skip
         if smallest < _SINGULAR:
-            damping += _MAX_DAMPING * (1.0 - smallest / _SINGULAR) ** 2
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SINGULARITY, "", smallest))
-        # the null space moves only while the tool does
-        pace = min(1.0, _norm(twist) / _POSTURE_TWIST)
-        posture = pace * _POSTURE_GAIN * (self._spec.home - q)
-        hessian, gradient = tool.objective(jacobian, self._weight, twist, posture, damping, _POSTURE)
-        return self._solve(hessian, gradient, ease, interventions, _norm(error[:3]))
+        return self._solve(hessian, gradient, ease, interventions, distance)
 
     def follow_joints(self, wanted: CurveState, command: JointMotion, ease: float) -> Solution:
         """Move the joint reference towards a joint-space one; arguments as `follow_pose`."""
@@ -119,19 +118,8 @@ class InverseKinematics:
 
     def _patience(self, command: JointMotion) -> float:
         """1 while the command keeps up with the joint reference, down to 0 when it lags by `_LAG`."""
-        lag = float(np.abs(self.reference.positions - command.positions).max())
-        return float(np.clip(2.0 * (1.0 - lag / _LAG), 0.0, 1.0))
-
-    def _limit_speed(self, twist: Array, share: float, interventions: list[Intervention]) -> Array:
-        limits = self._spec.tcp
-        linear, angular = _norm(twist[:3]), _norm(twist[3:])
-        allowed_linear, allowed_angular = limits.speed * share, limits.angular_speed * share
-        # one factor for both, so that the tool stays on its way and only gets slower
-        factor = min(1.0, allowed_linear / max(linear, 1e-12), allowed_angular / max(angular, 1e-12))
-        if factor < 0.999:
-            excess = max(linear - allowed_linear, 0.0)
-            interventions.append(Intervention(InterventionAction.LIMIT, Reason.TCP_SPEED, "tcp", excess))
-        return twist * factor
+        _, lag = furthest(self.reference.positions, command.positions)
+        return min(max(2.0 * (1.0 - lag / _LAG), 0.0), 1.0)
 
     def _solve(
         self, hessian: Array, gradient: Array, ease: float, interventions: list[Intervention], residual: float
@@ -155,11 +143,11 @@ class InverseKinematics:
             # no velocity satisfies all rows at once: brake as hard as the box allows
             solution = np.zeros(len(q))
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SOLVER, "", float(flag)))
-        state, held = tool.advance(
+        state, held, some = tool.advance(
             q, v, solution, hessian, gradient, box,
             limits.position_min, limits.position_max, limits.velocity, _SHARE, _NAMED, self._period,
         )  # fmt: skip
-        if held.any():
+        if some:
             interventions += self._explain(q, state[1], held)
         if near:
             slack = rows @ state[1] - bounds
@@ -186,7 +174,3 @@ class InverseKinematics:
                     Intervention(InterventionAction.LIMIT, Reason.JOINT_VELOCITY, name, float(abs(v[i])))
                 )
         return found
-
-
-def _norm(v: Array) -> float:
-    return math.sqrt(float(v @ v))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from vla_ros.kernels.motion import furthest
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import NANOSECONDS, Intervention, InterventionAction, JointState, Reason
 
@@ -49,7 +52,7 @@ class MeasurementMonitor:
                 "no joint state has come" if measured is None else f"the last joint state is {age:.2f} s old"
             )
             return self._finding(InterventionAction.STOP, Reason.STALE_JOINT_STATE, "", age, what)
-        if not np.isfinite(measured.positions).all():
+        if not math.isfinite(float(measured.positions @ measured.positions)):
             return self._finding(
                 InterventionAction.STOP,
                 Reason.NOT_FINITE,
@@ -60,13 +63,12 @@ class MeasurementMonitor:
         jump = self._jump(measured)
         if jump is not None:
             return jump
-        error = np.abs(measured.positions - commanded)
-        worst = int(np.argmax(error))
-        if error[worst] > _TRACKING:
-            name = self._spec.joint_names[worst]
+        joint, error = furthest(measured.positions, commanded)
+        if error > _TRACKING:
+            name = self._spec.joint_names[int(joint)]
             return self._finding(
-                InterventionAction.STOP, Reason.TRACKING_ERROR, name, float(error[worst]),
-                f"joint {name} is {error[worst]:.3f} rad from its command, allowed are {_TRACKING} rad",
+                InterventionAction.STOP, Reason.TRACKING_ERROR, name, error,
+                f"joint {name} is {error:.3f} rad from its command, allowed are {_TRACKING} rad",
             )  # fmt: skip
         if age > self._stale:
             return self._finding(

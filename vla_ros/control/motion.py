@@ -29,7 +29,7 @@ class JointMotion:
     @property
     def resting(self) -> bool:
         """No joint moves."""
-        return bool(np.abs(self.velocities).max() < 1e-9 and np.abs(self.accelerations).max() < 1e-9)
+        return kernels.resting(self.velocities, self.accelerations, 1e-9)
 
 
 class Stop:

@@ -267,3 +267,25 @@ def cleared(
         if not margins[k] - change >= asked:
             clear = False
     return worst, short, clear
+
+
+@compiled(FLAG, VECTOR, VECTOR, NUMBER)
+def resting(v: Array, a: Array, tolerance: float) -> bool:
+    """Whether every velocity (n,) and acceleration (n,) is smaller than `tolerance`."""
+    for i in range(v.shape[0]):  # noqa: SIM110  (numba has no `all` of a generator)
+        if not (abs(v[i]) < tolerance and abs(a[i]) < tolerance):
+            return False
+    return True
+
+
+@compiled((NUMBER, NUMBER), VECTOR, VECTOR)
+def furthest(a: Array, b: Array) -> tuple[float, float]:
+    """Index and size of the greatest difference of two arrays (n,); one that is not finite wins."""
+    index, most = 0.0, -1.0
+    for i in range(a.shape[0]):
+        gap = abs(a[i] - b[i])
+        if not gap <= most:
+            index, most = float(i), gap
+            if not np.isfinite(gap):
+                break
+    return index, most

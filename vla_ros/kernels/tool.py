@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.kernels import INDICES, MATRIX, NUMBER, TABLE, VECTOR, compiled, inlined
+from vla_ros.kernels import FLAG, INDICES, MATRIX, NUMBER, TABLE, VECTOR, compiled, inlined
 from vla_ros.kernels.rotation import turn, turned
 from vla_ros.types import Array
 
@@ -48,13 +48,61 @@ def leashed(
     return share, position + share * way, turned(share * rotation, quaternion)
 
 
-@compiled(NUMBER, TABLE)
-def least_singular_value(matrix: Array) -> float:
+@compiled(
+    (VECTOR, NUMBER, NUMBER, NUMBER),
+    *(VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+)
+def followed(
+    wanted: Array, wanted_quaternion: Array, twist: Array, position: Array, quaternion: Array,
+    gain: float, still: float, reached: float, fastest: float, fastest_turn: float,
+) -> tuple[Array, float, float, float]:  # fmt: skip
+    """The twist that follows a moving pose and closes the error to it.
+
+    Args:
+        wanted: position (3,) [m] to follow.
+        wanted_quaternion: its orientation.
+        twist: its twist (6,).
+        position: where the tool is (3,).
+        quaternion: its orientation.
+        gain: rate at which the error is closed [1/s].
+        still: twist below which the wanted pose rests.
+        reached: error below which a resting pose is reached [m and rad].
+        fastest: greatest speed [m/s].
+        fastest_turn: greatest angular speed [rad/s].
+
+    Returns: the twist (6,) scaled by one factor to keep both speeds, so that the tool stays on its way; the
+    factor; the speed before [m/s]; the distance to the wanted position [m].
+    """
+    out = np.empty(6)
+    way = wanted - position
+    rotation = turn(wanted_quaternion, quaternion)
+    rests, near = True, True
+    for i in range(3):
+        out[i], out[3 + i] = twist[i] + gain * way[i], twist[3 + i] + gain * rotation[i]
+    for i in range(6):
+        rests = rests and abs(twist[i]) < still
+        near = near and abs(out[i]) < gain * reached
+    if rests and near:
+        out[:] = 0.0
+    speed = _norm3(out[:3])
+    factor = min(1.0, fastest / max(speed, 1e-12), fastest_turn / max(_norm3(out[3:]), 1e-12))
+    return out * factor, factor, speed, _norm3(way)
+
+
+@inlined
+def _least_singular_value(matrix: Array) -> float:
     """Smallest singular value of a (6, n) matrix, n >= 6, from the eigenvalues of its small square.
 
     Cyclic Jacobi rotations (Golub and Van Loan, Matrix Computations, 8.5); six sweeps settle a 6 x 6 matrix.
     """
-    a = matrix @ matrix.T
+    n = matrix.shape[1]
+    a = np.empty((6, 6))
+    for p in range(6):
+        for q in range(6):
+            total = 0.0
+            for k in range(n):
+                total += matrix[p, k] * matrix[q, k]
+            a[p, q] = total
     for _ in range(12):
         rest = 0.0
         for p in range(5):
@@ -80,28 +128,59 @@ def least_singular_value(matrix: Array) -> float:
     return math.sqrt(max(least, 0.0))
 
 
-@compiled((TABLE, VECTOR), MATRIX, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER)
+@compiled(
+    (TABLE, VECTOR, NUMBER),
+    *(MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+)
 def objective(
-    jacobian: Array, weight: Array, twist: Array, posture: Array, damping: float, posture_weight: float
-) -> tuple[Array, Array]:
-    """Hessian (n, n) and gradient (n,) of |J v - twist|^2_W + damping |v|^2 + posture_weight |v - posture|^2,
-    halved.
+    jacobian: Array, weight: Array, twist: Array, q: Array, home: Array,
+    damping: float, more: float, singular: float, posture: float, posture_gain: float, posture_twist: float,
+) -> tuple[Array, Array, float]:  # fmt: skip
+    """Half of |J v - twist|^2_W + d |v|^2 + posture |v - k (home - q)|^2 as a quadratic programme.
+
+    The null space moves only while the tool does: k grows with the twist up to `posture_gain`.
+
+    Args:
+        jacobian: (6, n).
+        weight: (6,) of each row.
+        twist: (6,) wanted.
+        q: positions (n,).
+        home: posture wanted in the null space (n,).
+        damping: d far from singularities.
+        more: what the damping grows by at a singularity.
+        singular: least singular value of the weighted Jacobian below which it grows.
+        posture: weight of the posture.
+        posture_gain: [1/s].
+        posture_twist: norm of the twist from which k is whole.
+
+    Returns: Hessian (n, n), gradient (n,), least singular value.
     """
     n = jacobian.shape[1]
+    scaled = np.empty((6, n))
+    for r in range(6):
+        for i in range(n):
+            scaled[r, i] = math.sqrt(weight[r]) * jacobian[r, i]
+    smallest = _least_singular_value(scaled)
+    if smallest < singular:
+        damping += more * (1.0 - smallest / singular) ** 2
+    size = 0.0
+    for r in range(6):
+        size += twist[r] * twist[r]
+    pull = min(1.0, math.sqrt(size) / posture_twist) * posture_gain
     hessian, gradient = np.zeros((n, n)), np.empty(n)
     for i in range(n):
         g = 0.0
         for r in range(6):
             g += jacobian[r, i] * weight[r] * twist[r]
-        gradient[i] = -g - posture_weight * posture[i]
+        gradient[i] = -g - posture * pull * (home[i] - q[i])
         for j in range(i, n):
             h = 0.0
             for r in range(6):
-                h += jacobian[r, i] * weight[r] * jacobian[r, j]
+                h += scaled[r, i] * scaled[r, j]
             if i == j:
-                h += damping + posture_weight
+                h += damping + posture
             hessian[i, j] = hessian[j, i] = h
-    return hessian, gradient
+    return hessian, gradient, smallest
 
 
 @inlined
@@ -149,7 +228,7 @@ def velocity_box(
 
 
 @compiled(
-    (TABLE, INDICES),
+    (TABLE, INDICES, FLAG),
     VECTOR,
     VECTOR,
     VECTOR,
@@ -166,7 +245,7 @@ def velocity_box(
 def advance(
     q: Array, v: Array, solution: Array, hessian: Array, gradient: Array, box: Array,
     low: Array, high: Array, fastest: Array, share: float, room: float, period: float,
-) -> tuple[Array, NDArray[np.int64]]:  # fmt: skip
+) -> tuple[Array, NDArray[np.int64], bool]:  # fmt: skip
     """The joint reference one tick later, and what held its velocity back.
 
     Args:
@@ -184,11 +263,11 @@ def advance(
         period: the tick [s].
 
     Returns: positions, velocities one tick later and accelerations on the way (3, n); per joint the sum of 1,
-    when its position limit, and 2, when its velocity limit holds it back.
+    when its position limit, and 2, when its velocity limit holds it back; whether any does.
     """
     n = q.shape[0]
     out = np.empty((3, n))
-    held = np.zeros(n, dtype=np.int64)
+    held, some = np.zeros(n, dtype=np.int64), False
     for i in range(n):
         new = min(max(solution[i], box[0, i]), box[1, i])
         # trapezoid: positions, velocities and accelerations belong to one curve
@@ -204,4 +283,5 @@ def advance(
                 held[i] += 1
             if abs(out[1, i]) > 0.999 * share * fastest[i]:
                 held[i] += 2
-    return out, held
+            some = some or held[i] > 0
+    return out, held, some

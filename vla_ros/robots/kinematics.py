@@ -65,7 +65,7 @@ class Kinematics:
 
     def forward(self, q: Array) -> Pose:
         """Pose of the TCP in the base frame."""
-        return self.forward_frame(q, self.spec.tcp_frame)
+        return self._pose(q, self._tcp)
 
     def forward_frame(self, q: Array, frame: str) -> Pose:
         """Pose of any URDF frame in the base frame; the fingers are where the constructor put them.
@@ -73,7 +73,9 @@ class Kinematics:
         Raises:
             ConfigurationError: the URDF has no such frame.
         """
-        index = self._frame_id(frame)
+        return self._pose(q, self._frame_id(frame))
+
+    def _pose(self, q: Array, index: int) -> Pose:
         pin.framesForwardKinematics(self.model, self._data, q)
         placement = self._data.oMf[index]
         return Pose(placement.translation.copy(), pin.Quaternion(placement.rotation).coeffs())
@@ -83,6 +85,14 @@ class Kinematics:
         return np.asarray(
             pin.computeFrameJacobian(self.model, self._data, q, self._tcp, pin.LOCAL_WORLD_ALIGNED)
         )
+
+    def pose_and_jacobian(self, q: Array) -> tuple[Array, Array, Array]:
+        """Position (3,), quaternion (4,) and `jacobian` (6, n) of the TCP, at the price of the last."""
+        jacobian = np.asarray(
+            pin.computeFrameJacobian(self.model, self._data, q, self._tcp, pin.LOCAL_WORLD_ALIGNED)
+        )
+        tcp = self._data.oMf[self._tcp]
+        return tcp.translation, pin.Quaternion(tcp.rotation).coeffs(), jacobian
 
     def torques(self, q: Array, velocity: Array, acceleration: Array) -> Array:
         """(n,) joint torques [Nm] of a motion without load, by the recursive Newton-Euler algorithm."""
