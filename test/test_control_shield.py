@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_ros.control.barriers import make_barriers
+from vla_ros.control.barriers import FloorBarrier, SelfCollisionBarrier, make_barriers
 from vla_ros.control.motion import JointMotion, Stop
 from vla_ros.control.shield import Shield
 from vla_ros.robots import load_robot
@@ -32,10 +32,24 @@ def test_no_margin_changes_faster_than_its_reach(robot, seed):
     random = np.random.default_rng(seed)
     limits = spec.applied
     a = random.uniform(limits.position_min, limits.position_max)
-    b = np.clip(a + random.normal(size=spec.dof) * 0.3, limits.position_min, limits.position_max)
+    scale = random.choice([0.03, 0.3])
+    b = np.clip(a + random.normal(size=spec.dof) * scale, limits.position_min, limits.position_max)
     for barrier in barriers:
-        change = np.abs(barrier.margins(b, 0.05) - barrier.margins(a, 0.05))
-        assert (change <= barrier.reach @ np.abs(b - a) + 1e-4).all()
+        # a margin beyond the slow-down zone may be a bound, which says nothing about the margin elsewhere;
+        # the shield relies on this alone: what is true elsewhere is no less than a bound here less the reach
+        least = barrier.margins(a, 0.05) - barrier.reach @ np.abs(b - a) - 1e-6
+        true = exact(barrier, b)
+        assert (true >= least)[least > 0.0].all()
+        assert (barrier.margins(b, 0.05) <= true + 1e-6)[true > 0.0].all()
+
+
+def exact(barrier, q):
+    """Margins (m,), none of them a bound."""
+    if isinstance(barrier, SelfCollisionBarrier):
+        return barrier._collision.distances(q, 0.05) - barrier._stop
+    if isinstance(barrier, FloorBarrier):
+        return barrier._collision.least_floor_heights(q, 0.05)
+    return barrier.margins(q, 0.05)
 
 
 @pytest.mark.parametrize("robot", ("panda", "ur5", "widowx"))
