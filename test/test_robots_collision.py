@@ -237,10 +237,13 @@ def test_bounds_are_exact_in_the_zones_and_never_too_high(robot: str, seed: int)
             (model.distance_bounds(q, width), full.distances(q, width), model.spec.collision.slow_distance),
             (model.floor_bounds(q, width), full.least_floor_heights(q, width), FLOOR_WITHIN),
         ):
-            assert (bounds <= distances + 1e-9).all()
-            near = distances < zone
+            # of bodies in one another only the sign counts: coal's depth depends on where its search began
+            apart = distances > 0.0
+            assert (bounds[~apart] < 1e-9).all()
+            assert (bounds <= distances + 1e-9)[apart].all()
+            near = apart & (distances < zone)
             np.testing.assert_allclose(bounds[near], distances[near], atol=1e-9)
-            assert (bounds[~near] >= zone - 1e-9).all()
+            assert (bounds[apart & ~near] >= zone - 1e-9).all()
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

@@ -19,6 +19,7 @@ from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots import load_robot
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
+from vla_ros.robots.load import payload_mapping, read_payload
 from vla_ros.robots.loader import link_names
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
@@ -33,6 +34,7 @@ _KEYS = (
     "control_rate",
     "blending",
     "environment",
+    "payload",
 )
 _CAMERA_KEYS = ("topic", "compressed", "width", "height", "rate")
 
@@ -68,6 +70,7 @@ class Contract:
                 "control_rate": self.control_rate,
                 "blending": self.blending,
                 "environment": environment_mapping(self.robot.environment),
+                "payload": payload_mapping(self.robot.payload),
             },
             sort_keys=False,
         )
@@ -99,6 +102,9 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     robot = load_robot(given["robot"])
     if given.get("environment") is not None:
         robot = _with_environment(robot, given, where)
+    if given.get("payload") is not None:
+        section = Fields(Path(where), "", given).section("payload")
+        robot = replace(robot, payload=read_payload(section))
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")
     if rate is not None:

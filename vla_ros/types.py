@@ -171,7 +171,9 @@ class Reason(str, Enum):
     JOINT_VELOCITY = "joint_velocity"
     JOINT_ACCELERATION = "joint_acceleration"
     JOINT_JERK = "joint_jerk"
+    JOINT_TORQUE = "joint_torque"
     TCP_SPEED = "tcp_speed"
+    ELBOW_SPEED = "elbow_speed"
     WORKSPACE = "workspace"
     FLOOR = "floor"
     SELF_COLLISION = "self_collision"
@@ -183,7 +185,9 @@ class Reason(str, Enum):
     STARVATION = "starvation"
     STALE_JOINT_STATE = "stale_joint_state"
     JOINT_STATE_JUMP = "joint_state_jump"
+    FROZEN_JOINT_STATE = "frozen_joint_state"
     TRACKING_ERROR = "tracking_error"
+    CONTACT = "contact"
     NOT_FINITE = "not_finite"
     WRONG_DIMENSION = "wrong_dimension"
     STALE_CHUNK = "stale_chunk"
@@ -194,6 +198,7 @@ class Reason(str, Enum):
     SHIELD = "shield"
     OVERRUN = "overrun"
     SOLVER = "solver"
+    INTERVENTION_RATE = "intervention_rate"
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from vla_ros.control.cartesian import CartesianTracker
 from vla_ros.control.checks import Context, incoming_checks
 from vla_ros.control.gripper import GripperShaper
 from vla_ros.control.ik import InverseKinematics, Solution
+from vla_ros.control.load import ContactMonitor, FrozenJoints, TorqueLimit
 from vla_ros.control.monitor import MeasurementMonitor
 from vla_ros.control.motion import JointMotion, Tracker, gentle
-from vla_ros.control.shield import Shield
+from vla_ros.control.shield import RefusalRate, Shield
 from vla_ros.errors import ActionError
 from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.kernels import tool
@@ -73,6 +74,10 @@ class SafetyController:
         self._ik = InverseKinematics(self.spec, self._kinematics, barriers, period)
         self._tracker = Tracker(gentle(self.spec.applied), period)
         self._shield = Shield(self.spec, barriers, period)
+        self._torque = TorqueLimit(self.spec, self._kinematics)
+        self._contact = ContactMonitor(self.spec, self._kinematics, period)
+        self._frozen = FrozenJoints(self.spec)
+        self._refusals = RefusalRate(period)
         self._gripper = GripperShaper(self.spec.gripper, period)
         self._checks = incoming_checks(self.spec)
         self.monitor = MeasurementMonitor(self.spec, period)
@@ -94,7 +99,7 @@ class SafetyController:
     def activate(self, measured: JointState, gripper_width: float, time: float) -> None:
         """Take the measured posture as the commanded one and hold it."""
         self._active = True
-        self.monitor.clear()
+        self._forget_measurements()
         self._anchor(measured.positions, gripper_width, time)
         self.state, self.message = SafetyState.IDLE, ""
 
@@ -111,7 +116,7 @@ class SafetyController:
         # within the servo error the command stays what it is, so that the reset itself moves nothing
         near = np.abs(measured.positions - self._shield.motion.positions).max() < 0.02
         self._anchor(self._shield.motion.positions if near else measured.positions, gripper_width, time)
-        self.monitor.clear()
+        self._forget_measurements()
         self.state, self.message = SafetyState.IDLE, ""
         return True, "reset; motion starts again with the next chunk"
 
@@ -237,6 +242,10 @@ class SafetyController:
         )  # fmt: skip
         return Tick(setpoint, self.state, interventions, pose, self._gripper.target)
 
+    def feel(self, force: Array) -> None:
+        """The newest force at the wrist (3,) [N], sensor frame, for robots that report one."""
+        self._contact.feel(force)
+
     @property
     def moving(self) -> bool:
         """Whether the command or its reference is under way."""
@@ -246,11 +255,17 @@ class SafetyController:
     def _latched(self) -> bool:
         return self.state in (SafetyState.STOPPING, SafetyState.STOPPED, SafetyState.FAULT)
 
+    def _forget_measurements(self) -> None:
+        self.monitor.clear()
+        self._contact.clear()
+        self._frozen.clear()
+
     def _anchor(self, positions: Array, gripper_width: float, time: float) -> None:
         """Everything rests at `positions`."""
         self._shield.anchor(JointMotion.at_rest(positions), gripper_width)
         self._ik.anchor(positions)
         self._gripper.anchor(gripper_width)
+        self._refusals.clear()
         pose = self._kinematics.forward(positions)
         self._cartesian.anchor(pose)
         self.executor.anchor(pose, positions, gripper_width)
@@ -272,7 +287,12 @@ class SafetyController:
         self, measured: JointState | None, age: float, time: float, interventions: list[Intervention]
     ) -> None:
         """Look at the measured joints: stale, jumping, far from the command."""
-        finding = self.monitor.look(measured, age, self._shield.motion.positions)
+        command = self._shield.motion
+        finding = self.monitor.look(measured, age, command.positions)
+        if finding is None and measured is not None:
+            finding = self._frozen.look(measured, command.positions) or self._contact.look(
+                measured, command.accelerations
+            )
         if finding is None:
             return
         intervention, sentence = finding
@@ -303,17 +323,30 @@ class SafetyController:
         proposal = self._tracker.step(
             command, reference.positions, reference.velocities, reference.accelerations
         )
+        heavy = None if proposal is None else self._torque.refusal(proposal, command)
+        if heavy is not None:
+            interventions.append(heavy)
+            proposal = None
         verdict = self._shield.judge(proposal, self._gripper.width)
+        self._watch_refusals(verdict.refused is not None)
         if verdict.refused is None:
             self._followed = time
         else:
-            interventions.append(verdict.refused)
+            interventions.append(heavy or verdict.refused)
             if verdict.motion.resting and time - self._followed > _BLOCKED_SECONDS:
                 # the reference waits for a command that can never come: begin again from where the robot is
                 self._ik.anchor(verdict.motion.positions)
                 self._cartesian.anchor(self._kinematics.forward(verdict.motion.positions))
                 self._followed = time
         return verdict.motion
+
+    def _watch_refusals(self, refused: bool) -> None:
+        if self._refusals.exceeded(refused):
+            share = RefusalRate.SHARE
+            self._latch(
+                Intervention(InterventionAction.STOP, Reason.INTERVENTION_RATE, "shield", share),
+                f"the shield refused more than {share:.0%} of the motions of {RefusalRate.SECONDS:g} s",
+            )
 
     def _finish_joint_motion(self, goal: Array, command: JointMotion) -> None:
         """Arrived, or held up for good: chunks may come again."""

@@ -47,6 +47,8 @@ _SHARE = 0.92
 """Share of the limits the reference may use; the tracker needs the rest to catch up."""
 _NAMED = 0.02
 """Room to a joint limit [rad] below which the limit is named as what holds the reference back."""
+_TOLERANCE = 1.001
+"""Of the tool's speed, which a Cartesian reference keeps by itself up to rounding."""
 _LAG = 0.10
 """Joint lag [rad] of the command behind the reference at which the reference waits."""
 
@@ -106,7 +108,7 @@ class InverseKinematics:
         )  # fmt: skip
         if smallest < _SINGULAR:
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SINGULARITY, "", smallest))
-        return self._solve(hessian, gradient, ease, interventions, distance)
+        return self._solve(hessian, gradient, jacobian, ease, interventions, distance)
 
     def follow_joints(self, wanted: CurveState, command: JointMotion, ease: float) -> Solution:
         """Move the joint reference towards a joint-space one; arguments as `follow_pose`."""
@@ -114,7 +116,8 @@ class InverseKinematics:
         if np.abs(wanted.velocity).max() < _STILL and np.abs(error).max() < _AT_REST:
             error = np.zeros_like(error)
         velocity = (wanted.velocity + _GAIN * error) * min(1.0, ease * self._patience(command))
-        return self._solve(self._unit, -velocity, ease, [], 0.0)
+        jacobian = self._kinematics.jacobian(self.reference.positions)
+        return self._solve(self._unit, -velocity, jacobian, ease, [], 0.0)
 
     def _patience(self, command: JointMotion) -> float:
         """1 while the command keeps up with the joint reference, down to 0 when it lags by `_LAG`."""
@@ -122,8 +125,9 @@ class InverseKinematics:
         return min(max(2.0 * (1.0 - lag / _LAG), 0.0), 1.0)
 
     def _solve(
-        self, hessian: Array, gradient: Array, ease: float, interventions: list[Intervention], residual: float
-    ) -> Solution:
+        self, hessian: Array, gradient: Array, jacobian: Array, ease: float,
+        interventions: list[Intervention], residual: float,
+    ) -> Solution:  # fmt: skip
         q, v, limits = self.reference.positions, self.reference.velocities, self._spec.applied
         box = tool.velocity_box(
             q, v, limits.position_min, limits.position_max, limits.velocity, limits.acceleration, limits.jerk,
@@ -143,6 +147,7 @@ class InverseKinematics:
             # no velocity satisfies all rows at once: brake as hard as the box allows
             solution = np.zeros(len(q))
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SOLVER, "", float(flag)))
+        solution = self._paced(solution, q, jacobian, max(ease, 0.05), interventions)
         state, held, some = tool.advance(
             q, v, solution, hessian, gradient, box,
             limits.position_min, limits.position_max, limits.velocity, _SHARE, _NAMED, self._period,
@@ -158,6 +163,25 @@ class InverseKinematics:
             ]
         self.reference = JointMotion(state[0], state[1], self._zero)
         return Solution(JointMotion(q, v, state[2]), interventions, residual)
+
+    def _paced(
+        self, v: Array, q: Array, jacobian: Array, ease: float, interventions: list[Intervention]
+    ) -> Array:
+        """Velocities (n,) slowed until tool and elbow keep the speed limits, in joint motions too."""
+        limits, elbow = self._spec.tcp, self._kinematics.elbow_jacobian(q)
+        speed = ease * limits.speed
+        paced, tool_excess, elbow_excess = tool.paced(
+            jacobian, elbow, v, _TOLERANCE * speed, _TOLERANCE * ease * limits.angular_speed, speed
+        )
+        if tool_excess > 0.0:
+            interventions.append(Intervention(InterventionAction.LIMIT, Reason.TCP_SPEED, "tcp", tool_excess))
+        if elbow_excess > 0.0:
+            interventions.append(
+                Intervention(
+                    InterventionAction.LIMIT, Reason.ELBOW_SPEED, self._spec.elbow_frame, elbow_excess
+                )
+            )
+        return paced
 
     def _explain(self, q: Array, v: Array, held: NDArray[np.int64]) -> list[Intervention]:
         """Which joints' limits hold the solution back."""

@@ -29,6 +29,31 @@ _ROUNDING = 1e-9
 _FAILING = {1: Reason.NOT_FINITE, 2: Reason.JOINT_VELOCITY, 3: Reason.JOINT_POSITION}
 
 
+class RefusalRate:
+    """Whether the shield refuses so often that what drives the robot cannot be trusted."""
+
+    SECONDS, SHARE = 2.0, 0.2
+    """Refusals of more than this share of the last so many seconds are too many."""
+
+    def __init__(self, period: float) -> None:
+        """`period` is the tick [s]."""
+        self._refused = np.zeros(max(1, round(self.SECONDS / period)), dtype=bool)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all refusals."""
+        self._refused[:] = False
+        self._index = self._count = 0
+
+    def exceeded(self, refused: bool) -> bool:
+        """Count one tick."""
+        size = len(self._refused)
+        self._count += int(refused) - int(self._refused[self._index])
+        self._refused[self._index] = refused
+        self._index = (self._index + 1) % size
+        return self._count > self.SHARE * size
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The motion to command next and, when the proposal was refused, why."""

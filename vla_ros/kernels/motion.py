@@ -289,3 +289,16 @@ def furthest(a: Array, b: Array) -> tuple[float, float]:
             if not np.isfinite(gap):
                 break
     return index, most
+
+
+@compiled((NUMBER, NUMBER), VECTOR, VECTOR)
+def greatest_share(values: Array, limits: Array) -> tuple[float, float]:
+    """Index and size of the greatest |value| / limit of (n,) each; one that is not finite wins."""
+    index, most = 0.0, -1.0
+    for i in range(values.shape[0]):
+        share = abs(values[i]) / limits[i]
+        if not share <= most:
+            index, most = float(i), share
+            if not np.isfinite(share):
+                break
+    return index, most

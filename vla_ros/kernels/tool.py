@@ -285,3 +285,36 @@ def advance(
                 held[i] += 2
             some = some or held[i] > 0
     return out, held, some
+
+
+@compiled((VECTOR, NUMBER, NUMBER), MATRIX, MATRIX, VECTOR, NUMBER, NUMBER, NUMBER)
+def paced(
+    tool: Array, elbow: Array, v: Array, fastest: float, fastest_turn: float, fastest_elbow: float
+) -> tuple[Array, float, float]:
+    """Joint velocities (n,) scaled by one factor so that tool and elbow keep their speeds.
+
+    Args:
+        tool: Jacobian (6, n) of the tool.
+        elbow: Jacobian (6, n) of the elbow.
+        v: joint velocities (n,).
+        fastest: greatest speed of the tool [m/s].
+        fastest_turn: its greatest angular speed [rad/s].
+        fastest_elbow: greatest speed of the elbow [m/s].
+
+    Returns: the velocities; the excess of the tool's speed over its limit, negative below; the elbow's.
+    """
+    moved, lifted = np.zeros(6), np.zeros(3)
+    for i in range(v.shape[0]):
+        for r in range(6):
+            moved[r] += tool[r, i] * v[i]
+        for r in range(3):
+            lifted[r] += elbow[r, i] * v[i]
+    speed, turning, raised = _norm3(moved[:3]), _norm3(moved[3:]), _norm3(lifted)
+    factor = min(
+        1.0,
+        fastest / max(speed, 1e-12),
+        fastest_turn / max(turning, 1e-12),
+        fastest_elbow / max(raised, 1e-12),
+    )
+    excess = max(speed - fastest, turning - fastest_turn)
+    return factor * v, excess, raised - fastest_elbow

@@ -101,7 +101,10 @@ class DriverTopics:
     def publish(self, sample: Sample, stamp: int) -> None:
         """Publish a sample; called from the physics thread at the joint-state rate."""
         time = to_time(stamp)
-        names, arm = self._spec.driver.joint_names, (sample.positions, sample.velocities, sample.efforts)
+        names, arm = (
+            self._spec.driver.joint_names,
+            (sample.positions, sample.velocities, self._efforts(sample)),
+        )
         if self._grip is None:
             grip = self._grip_state(sample)
             names = (*names, *self._grip_names)
@@ -118,6 +121,11 @@ class DriverTopics:
             )
             self._wrench.publish(message)
         self._count += 1
+
+    def _efforts(self, sample: Sample) -> Array:
+        """(n,) efforts in the unit the driver reports them in."""
+        scale = self._spec.contact.torque_per_effort
+        return sample.efforts if scale is None else sample.efforts / scale
 
     def _grip_state(self, sample: Sample) -> tuple[Array, Array, Array]:
         """Positions, velocities, efforts of the joints that the driver reports for its gripper."""

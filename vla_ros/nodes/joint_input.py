@@ -1,4 +1,4 @@
-"""The robot's joint and gripper states, taken by the control thread itself at every tick."""
+"""The robot's joints, gripper and wrist force, taken by the control thread itself at every tick."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from geometry_msgs.msg import WrenchStamped
 from sensor_msgs.msg import JointState as JointStateMessage
 
 from vla_ros.errors import ObservationError
@@ -14,7 +16,7 @@ from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import to_joint_state
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import JointState
+from vla_ros.types import Array, JointState
 
 SAY_AGAIN_AFTER = 2.0
 """Seconds before a complaint is repeated."""
@@ -36,6 +38,11 @@ class JointInput:
             node.create_subscription(JointStateMessage, topic, unused, topics.SENSOR, callback_group=group)
             for topic in dict.fromkeys([driver.joint_state_topic, self._grip_topic])
         ]
+        self._wrench = None
+        if "wrench_topic" in driver.extra:
+            self._wrench = node.create_subscription(
+                WrenchStamped, str(driver.extra["wrench_topic"]), unused, topics.SENSOR, callback_group=group
+            )
         self.width = spec.gripper.max_width
         """Newest measured opening [m]; the widest until one has come."""
 
@@ -63,7 +70,19 @@ class JointInput:
                 self._complain(str(error))
         return None
 
+    def take_force(self) -> Array | None:
+        """The newest force at the wrist (3,) [N], sensor frame, since the last call; None: none has come."""
+        if self._wrench is None:
+            return None
+        force = None
+        for message, _ in taken(self._wrench):
+            given = message.wrench.force
+            force = np.array([given.x, given.y, given.z])
+        return force
+
     def destroy(self, node: Any) -> None:
         """Give the subscriptions back."""
+        if self._wrench is not None:
+            node.destroy_subscription(self._wrench)
         for subscription in self._subscriptions:
             node.destroy_subscription(subscription)

@@ -163,6 +163,9 @@ class SafetyControllerNode(VlaLifecycleNode):
         state = self._joints.take()
         if state is not None:
             self._measured, self._measured_at = state, wall
+        force = self._joints.take_force()
+        if force is not None:
+            self._controller.feel(force)
         measured = self._measured
         now = self._ros_time(due)
         moment = due - self._active_since

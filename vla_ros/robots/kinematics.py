@@ -43,6 +43,10 @@ class Kinematics:
         locked = [full.getJointId(name) for name in spec.gripper.joint_names]
         self.spec = spec
         self.model = pin.buildReducedModel(full, locked, q)
+        if spec.payload.mass > 0.0:
+            tool = self.model.frames[self.model.getFrameId(spec.tcp_frame)]
+            load = pin.Inertia(spec.payload.mass, spec.payload.centre, np.zeros((3, 3)))
+            self.model.appendBodyToJoint(tool.parentJoint, load, tool.placement)
         self._data = self.model.createData()
         order = tuple(self.model.names)[1:]
         if order != spec.joint_names:
@@ -51,6 +55,7 @@ class Kinematics:
             )
         self._frames = {frame.name: index for index, frame in enumerate(self.model.frames)}
         self._tcp = self._frame_id(spec.tcp_frame)
+        self._elbow = self._frame_id(spec.elbow_frame)
         base = self.model.frames[self._frame_id(spec.base_frame)]
         if base.parentJoint != 0 or not base.placement.isIdentity(1e-9):
             raise ConfigurationError(
@@ -94,8 +99,14 @@ class Kinematics:
         tcp = self._data.oMf[self._tcp]
         return tcp.translation, pin.Quaternion(tcp.rotation).coeffs(), jacobian
 
+    def elbow_jacobian(self, q: Array) -> Array:
+        """(6, n) as `jacobian`, of the origin of the elbow's frame."""
+        return np.asarray(
+            pin.computeFrameJacobian(self.model, self._data, q, self._elbow, pin.LOCAL_WORLD_ALIGNED)
+        )
+
     def torques(self, q: Array, velocity: Array, acceleration: Array) -> Array:
-        """(n,) joint torques [Nm] of a motion without load, by the recursive Newton-Euler algorithm."""
+        """(n,) joint torques [Nm] of a motion with `spec.payload`, by recursive Newton-Euler."""
         return np.array(pin.rnea(self.model, self._data, q, velocity, acceleration), dtype=np.float64)
 
     def inverse(self, pose: Pose, q0: Array, tol: float = 1e-5) -> Array:

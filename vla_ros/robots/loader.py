@@ -13,6 +13,7 @@ from vla_ros.resources import resource_path
 from vla_ros.robots.environment import EnvironmentSpec
 from vla_ros.robots.environment_fields import read_environment
 from vla_ros.robots.fields import Fields, read_yaml
+from vla_ros.robots.load import ContactSpec, read_contact
 from vla_ros.robots.spec import (
     CameraSpec,
     CollisionSpec,
@@ -72,6 +73,7 @@ def load_robot(name_or_path: str | Path) -> RobotSpec:
         simulated_control_rate=fields.positive("simulated_control_rate", 1000.0),
         simulated_joint_state_rate=fields.positive("simulated_joint_state_rate", 1000.0),
         environment=_environment(fields, links),
+        contact=read_contact(fields.section("contact"), len(names)) if "contact" in fields else ContactSpec(),
     )
     fields.finish()
     return spec

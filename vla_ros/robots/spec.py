@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.robots.environment import EnvironmentSpec
+from vla_ros.robots.load import ContactSpec, Payload
 from vla_ros.types import Array, Pose
 
 
@@ -168,6 +169,9 @@ class RobotSpec:
     simulated_joint_state_rate: float
     environment: EnvironmentSpec = EnvironmentSpec()
     """What is known of the surroundings; a contract may add to it."""
+    contact: ContactSpec = ContactSpec()
+    payload: Payload = Payload()
+    """What the tool carries beyond the URDF; a contract says it."""
 
     @property
     def dof(self) -> int:
