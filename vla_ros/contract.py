@@ -19,7 +19,7 @@ from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots import load_robot
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
-from vla_ros.robots.load import payload_mapping, read_payload
+from vla_ros.robots.load import ContactSpec, payload_mapping, read_payload
 from vla_ros.robots.loader import link_names
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
@@ -35,6 +35,7 @@ _KEYS = (
     "blending",
     "environment",
     "payload",
+    "contact",
 )
 _CAMERA_KEYS = ("topic", "compressed", "width", "height", "rate")
 
@@ -71,6 +72,7 @@ class Contract:
                 "blending": self.blending,
                 "environment": environment_mapping(self.robot.environment),
                 "payload": payload_mapping(self.robot.payload),
+                "contact": self.robot.contact.watched,
             },
             sort_keys=False,
         )
@@ -81,7 +83,8 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
 
     Args:
         source: path ending in .yaml or .yml, or a robot name.
-        simulated: use the robot's simulated control rate where none is given.
+        simulated: use the robot's simulated control rate where none is given, and watch for contact only
+            where `contact: true` is given (late commands shake the simulator's servos as no real arm's).
         overrides: any key of the YAML; None means not given.
 
     Raises:
@@ -105,6 +108,8 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     if given.get("payload") is not None:
         section = Fields(Path(where), "", given).section("payload")
         robot = replace(robot, payload=read_payload(section))
+    if not _flag(given, "contact", not simulated, where):
+        robot = replace(robot, contact=ContactSpec())
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")
     if rate is not None:
@@ -179,6 +184,13 @@ def _text(given: Mapping[str, Any], key: str, default: str, where: str) -> str:
     value = given.get(key, default)
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be a name")
+    return value
+
+
+def _flag(given: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
+    value = given.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be true or false")
     return value
 
 

@@ -7,6 +7,7 @@ between the robot's own bodies, because every command passes the shield.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,7 @@ class SafetyController:
         self._tracker = Tracker(gentle(self.spec.applied), period)
         self._shield = Shield(self.spec, barriers, period)
         self._torque = TorqueLimit(self.spec, self._kinematics)
-        self._contact = ContactMonitor(self.spec, self._kinematics, period)
+        self._contact = ContactMonitor(self.spec, self._kinematics)
         self._frozen = FrozenJoints(self.spec)
         self._refusals = RefusalRate(period)
         self._gripper = GripperShaper(self.spec.gripper, period)
@@ -231,7 +232,8 @@ class SafetyController:
         else:
             motion = self._move(time, interventions)
             interventions += self._gripper.update(self.executor.gripper(time))
-            self._set_state(time, motion, interventions)
+            if not self._latched:  # the motion may have been what latched
+                self._set_state(time, motion, interventions)
         pose = self._kinematics.forward(motion.positions)
         self.executor.record(
             time, self._leashed(time, pose, interventions), self._measured_pose(measured, pose)
@@ -242,9 +244,14 @@ class SafetyController:
         )  # fmt: skip
         return Tick(setpoint, self.state, interventions, pose, self._gripper.target)
 
-    def feel(self, force: Array) -> None:
-        """The newest force at the wrist (3,) [N], sensor frame, for robots that report one."""
-        self._contact.feel(force)
+    def observe(self, states: Sequence[JointState]) -> None:
+        """Every joint state that has come, in order; `update` takes the newest of them as `measured`."""
+        for state in states:
+            self._contact.observe(state)
+
+    def feel(self, force: Array, time: float) -> None:
+        """The newest force at the wrist (3,) [N], sensor frame, and the controller's time [s]."""
+        self._contact.feel(force, time)
 
     @property
     def moving(self) -> bool:
@@ -290,9 +297,7 @@ class SafetyController:
         command = self._shield.motion
         finding = self.monitor.look(measured, age, command.positions)
         if finding is None and measured is not None:
-            finding = self._frozen.look(measured, command.positions) or self._contact.look(
-                measured, command.accelerations
-            )
+            finding = self._frozen.look(measured, command.positions) or self._contact.finding
         if finding is None:
             return
         intervention, sentence = finding

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from vla_ros.control.motion import JointMotion
 from vla_ros.kernels.motion import furthest, greatest_share
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import Array, Intervention, InterventionAction, JointState, Reason
+from vla_ros.types import NANOSECONDS, Array, Intervention, InterventionAction, JointState, Reason
 
 _TORQUE_SHARE = 0.8
 """Share of the maker's torque limits that commanded motion may take; the rest is for tracking, friction."""
@@ -38,60 +40,80 @@ class TorqueLimit:
 
 
 class ContactMonitor:
-    """Finds touches: joint torque beyond the model's, or a change of the force at the wrist."""
+    """Finds touches: joint torque beyond the model's, or a change of the force at the wrist.
 
-    def __init__(self, spec: RobotSpec, kinematics: Kinematics, period: float) -> None:
-        """Thresholds of `spec.contact`; `period` is the tick [s]."""
+    Torque and force are low-passed (first order, `spec.contact.seconds`).  The acceleration is that of the
+    measured velocity through the same filter, so that both sides of the comparison are equally late, as in a
+    momentum observer (De Luca and Mattone, "Sensorless robot collision detection and hybrid force/motion
+    control", ICRA 2005) whose inertia is taken as constant within the filter.
+    """
+
+    def __init__(self, spec: RobotSpec, kinematics: Kinematics) -> None:
+        """Thresholds of `spec.contact`."""
         self._spec, self._kinematics, self._contact = spec, kinematics, spec.contact
-        self._patience = max(1, round(spec.contact.seconds / period))
         self.clear()
 
     def clear(self) -> None:
         """Forget what was felt; the next force is taken as that of no contact (activation, reset)."""
-        self._beyond = 0
+        self._last: JointState | None = None
+        self._filtered: Array | None = None
         self._tare: Array | None = None
-        self._force: Array | None = None
+        self._change = np.zeros(3)
+        self._force_time = 0.0
 
-    def feel(self, force: Array) -> None:
-        """The newest force at the wrist (3,) [N], in the sensor's frame."""
+    def feel(self, force: Array, time: float) -> None:
+        """The newest force at the wrist (3,) [N], in the sensor's frame, and when it came [s]."""
         if self._tare is None:
-            self._tare = force
-        self._force = force
+            self._tare, self._force_time = force, time
+        share = self._share(time - self._force_time)
+        self._change = self._change + share * (force - self._tare - self._change)
+        self._force_time = time
 
-    def look(self, measured: JointState, accelerations: Array) -> tuple[Intervention, str] | None:
-        """A touch that has lasted long enough, with one plain sentence; None: there is none.
+    @property
+    def finding(self) -> tuple[Intervention, str] | None:
+        """A touch by what was observed last, with one plain sentence; None: there is none."""
+        return self._by_force() or self._by_torque()
 
-        Args:
-            measured: newest joint state.
-            accelerations: commanded now (n,) [rad/s^2].
-        """
-        found = self._by_force() or self._by_torque(measured, accelerations)
-        self._beyond = 0 if found is None else self._beyond + 1
-        return found if self._beyond >= self._patience else None
+    def _share(self, elapsed: float) -> float:
+        """Of a new value in the filter's, `elapsed` [s] after the last."""
+        return 1.0 - math.exp(-max(elapsed, 0.0) / self._contact.seconds)
 
     def _by_force(self) -> tuple[Intervention, str] | None:
         limit = self._contact.force
-        if limit is None or self._force is None or self._tare is None:
+        if limit is None:
             return None
-        x, y, z = (self._force - self._tare).tolist()
+        x, y, z = self._change.tolist()
         force = math.sqrt(x * x + y * y + z * z)
         if force <= limit:
             return None
         sentence = f"the wrist feels {force:.0f} N, allowed are {limit:g} N"
         return Intervention(InterventionAction.STOP, Reason.CONTACT, "wrist", force), sentence
 
-    def _by_torque(self, measured: JointState, accelerations: Array) -> tuple[Intervention, str] | None:
-        limit, scale = self._contact.torque, self._contact.torque_per_effort
-        if limit is None or scale is None or len(measured.efforts) == 0 or len(measured.velocities) == 0:
+    def observe(self, state: JointState) -> None:
+        """The next joint state.  None may be left out: torque and velocity would not belong together."""
+        scale = self._contact.torque_per_effort
+        if scale is None or len(state.efforts) == 0 or len(state.velocities) == 0:
+            return
+        last, self._last = self._last, state
+        newest = np.array([scale * state.efforts, state.velocities])
+        if last is None or self._filtered is None:
+            self._filtered = newest
+        share = 0.0 if last is None else self._share((state.stamp - last.stamp) / NANOSECONDS)
+        self._filtered = self._filtered + share * (newest - self._filtered)
+
+    def _by_torque(self) -> tuple[Intervention, str] | None:
+        limit, state, filtered = self._contact.torque, self._last, self._filtered
+        if limit is None or state is None or filtered is None:
             return None
-        modelled = self._kinematics.torques(measured.positions, measured.velocities, accelerations)
-        external = scale * measured.efforts - modelled
-        joint, share = greatest_share(external, limit)
-        if share <= 1.0:
+        torque, velocity = filtered
+        acceleration = (state.velocities - velocity) / self._contact.seconds
+        external = torque - self._kinematics.torques(state.positions, state.velocities, acceleration)
+        joint, part = greatest_share(external, limit)
+        if part <= 1.0:
             return None
-        name, torque = self._spec.joint_names[int(joint)], abs(float(external[int(joint)]))
-        sentence = f"joint {name} feels {torque:.1f} Nm from outside, allowed are {limit[int(joint)]:g} Nm"
-        return Intervention(InterventionAction.STOP, Reason.CONTACT, name, torque), sentence
+        name, size = self._spec.joint_names[int(joint)], abs(float(external[int(joint)]))
+        sentence = f"joint {name} feels {size:.1f} Nm from outside, allowed are {limit[int(joint)]:g} Nm"
+        return Intervention(InterventionAction.STOP, Reason.CONTACT, name, size), sentence
 
 
 class FrozenJoints:

@@ -46,29 +46,29 @@ class JointInput:
         self.width = spec.gripper.max_width
         """Newest measured opening [m]; the widest until one has come."""
 
-    def take(self) -> JointState | None:
-        """The newest joint state that has come since the last call, if any; updates `width`."""
-        arm = grip = None
+    def take(self) -> list[JointState]:
+        """The joint states that have come since the last call, newest last; updates `width`."""
+        arms: list[JointStateMessage] = []
+        grip = None
         for subscription in self._subscriptions:
             for message, _ in taken(subscription):
                 names = set(message.name)
                 # joints and gripper may come on one topic, in one message or in messages of their own
                 if not names.isdisjoint(self._names):
-                    arm = message
+                    arms.append(message)
                 if names.issuperset(self._grip_names):
                     grip = message
         try:
             if grip is not None:
                 positions = to_joint_state(grip, self._grip_names, self._grip_topic).positions
                 self.width = gripper_width_of(float(positions[0]), self._spec)
-            if arm is not None:
-                driver = self._spec.driver
-                return to_joint_state(arm, driver.joint_names, driver.joint_state_topic)
+            driver = self._spec.driver
+            return [to_joint_state(arm, driver.joint_names, driver.joint_state_topic) for arm in arms]
         except ObservationError as error:
             if time.monotonic() - self._complained > SAY_AGAIN_AFTER:
                 self._complained = time.monotonic()
                 self._complain(str(error))
-        return None
+        return []
 
     def take_force(self) -> Array | None:
         """The newest force at the wrist (3,) [N], sensor frame, since the last call; None: none has come."""

@@ -160,15 +160,16 @@ class SafetyControllerNode(VlaLifecycleNode):
         with self._lock:
             requests = list(self._requests)
             self._requests.clear()
-        state = self._joints.take()
-        if state is not None:
-            self._measured, self._measured_at = state, wall
-        force = self._joints.take_force()
-        if force is not None:
-            self._controller.feel(force)
+        states = self._joints.take()
+        if states:
+            self._measured, self._measured_at = states[-1], wall
+            self._controller.observe(states)
         measured = self._measured
         now = self._ros_time(due)
         moment = due - self._active_since
+        force = self._joints.take_force()
+        if force is not None:
+            self._controller.feel(force, moment)
         if not self._anchored:
             if measured is None:
                 return

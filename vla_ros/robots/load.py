@@ -31,7 +31,12 @@ class ContactSpec:
     force: float | None = None
     """Largest change of the force at the wrist [N] since activation or reset."""
     seconds: float = 0.03
-    """For how long a threshold must be exceeded."""
+    """Time constant of the filter the torque or force is seen through."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether any contact stops the robot."""
+        return self.torque is not None or self.force is not None
 
 
 def read_contact(fields: Fields, n: int) -> ContactSpec:
@@ -48,7 +53,7 @@ def read_contact(fields: Fields, n: int) -> ContactSpec:
         torque = fields.array("torque", (n,), positive=True)
     if "force" in fields:
         force = fields.positive("force")
-    seconds = fields.number("seconds", 0.0, 1.0) if "seconds" in fields else ContactSpec.seconds
+    seconds = fields.positive("seconds", 1.0) if "seconds" in fields else ContactSpec.seconds
     fields.finish()
     return ContactSpec(scale, torque, force, seconds)
 

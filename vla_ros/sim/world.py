@@ -57,6 +57,8 @@ class World:
         self._renderer: Renderer | None = None
         self._driver = make_driver(spec)
         self._index()
+        self._effort, self._efforts = np.zeros(spec.dof), 0
+        self._mean_effort: Array = np.zeros(spec.dof)
         self._judge_period = max(1, round(1.0 / (JUDGE_RATE * timestep)))
         self.reset(task, seed, instruction, keep_arm=False)
 
@@ -73,6 +75,7 @@ class World:
         self._finger_bodies = {int(model.jnt_bodyid[model.joint(name).id]) for name in fingers}
         self._blocks = {colour: model.body(block_name(colour)).id for colour in COLOURS}
         damping = model.dof_damping[self._v] - model.actuator_biasprm[self._u, 2]
+        self._armature = model.dof_armature[self._v].copy()
         self._lead = damping / model.actuator_gainprm[self._u, 0] - model.opt.timestep
         self._flange = model.site("flange").id
         self._force = model.sensor("force").adr[0]
@@ -182,6 +185,10 @@ class World:
             self._width_target += float(np.clip(self._width_goal - self._width_target, -stride, stride))
             data.ctrl[self._finger_u] = finger_positions(self.spec, self._width_target)
             mujoco.mj_step(model, data)
+            # what a sensor at the joint's output side feels: not what accelerates the rotor
+            self._effort += data.qfrc_actuator[self._v] + data.qfrc_gravcomp[self._v]
+            self._effort -= self._armature * data.qacc[self._v]
+            self._efforts += 1
             self._steps += 1
             if self._steps % self._judge_period == 0:
                 self._judge.update(data.time, self.block_states())
@@ -194,10 +201,15 @@ class World:
         return float(self.data.time)
 
     def joint_state(self) -> tuple[Array, Array, Array]:
-        """Positions [rad], velocities [rad/s] and efforts [N m] of the arm joints, each (n,)."""
+        """Positions [rad], velocities [rad/s] and efforts [N m] of the arm joints, each (n,).
+
+        Efforts are those at the joints' output side, the mean since the last call, as sensors filter them.
+        """
         data = self.data
-        effort = data.qfrc_actuator[self._v] + data.qfrc_gravcomp[self._v]
-        return data.qpos[self._q].copy(), data.qvel[self._v].copy(), np.asarray(effort, dtype=np.float64)
+        if self._efforts:
+            self._mean_effort = self._effort / self._efforts
+            self._effort, self._efforts = np.zeros(self.spec.dof), 0
+        return data.qpos[self._q].copy(), data.qvel[self._v].copy(), self._mean_effort
 
     def gripper_width(self) -> float:
         """Measured opening [m]."""
