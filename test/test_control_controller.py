@@ -296,3 +296,20 @@ def test_the_gripper_moves_at_its_speed_and_does_not_chatter():
     assert first.gripper_target == 0.0
     assert first.setpoint.gripper_width == pytest.approx(0.08 - rig.spec.gripper.speed * 0.1, abs=2e-3)
     assert rig.run(1.5).setpoint.gripper_width == 0.0
+
+
+def test_a_loop_that_cannot_keep_up_slows_the_robot_to_rest_and_a_new_chunk_goes_on():
+    rig = Rig()
+    rig.run(0.2)
+    rig.submit(np.tile([[0.02, 0.0, 0.0]], (8, 1)))
+    rig.run(0.5)
+    assert rig.controller.moving
+    rig.controller.overrun(5, rig.time)
+    rig.run(1.0)
+    assert Reason.OVERRUN in rig.reasons
+    assert not rig.controller.moving
+    assert rig.controller.state is SafetyState.HOLDING
+    rig.submit(np.tile([[0.02, 0.0, 0.0]], (8, 1)))
+    rig.run(0.5)
+    assert rig.controller.moving
+    rig.assert_limits()

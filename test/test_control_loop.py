@@ -145,3 +145,24 @@ def test_another_thread_can_wait_for_the_end_of_a_tick():
         assert loop.wait_for_tick() and ended > before
     finally:
         loop.stop()
+
+
+def test_late_ticks_in_a_row_are_counted_until_one_is_in_time():
+    seen = []
+    slow = [True]
+
+    def tick(due: float) -> None:
+        seen.append(loop.late)
+        if slow[0]:
+            time.sleep(0.05)
+        if len(seen) == 5:
+            slow[0] = False
+
+    loop = RealTimeLoop(0.01, tick)
+    loop.start()
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline and not (len(seen) > 6 and seen[-1] == 0):
+        time.sleep(0.01)
+    loop.stop()
+    assert seen[:5] == [0, 1, 2, 3, 4]
+    assert seen[-1] == 0

@@ -244,6 +244,13 @@ class SafetyController:
         )  # fmt: skip
         return Tick(setpoint, self.state, interventions, pose, self._gripper.target)
 
+    def overrun(self, late: int, time: float) -> None:
+        """So many ticks in a row were too late for smooth motion: slow down to rest until the next chunk."""
+        if not (self._latched or self._starved or self._moving) and time < self.executor.end_time:
+            self._slow_down(time)
+            self._starved = True
+            self._events.append(Intervention(InterventionAction.HOLD, Reason.OVERRUN, "loop", float(late)))
+
     def observe(self, states: Sequence[JointState]) -> None:
         """Every joint state that has come, in order; `update` takes the newest of them as `measured`."""
         for state in states:

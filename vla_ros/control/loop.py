@@ -109,6 +109,8 @@ class RealTimeLoop:
         self._computes = np.zeros(_WINDOW)
         self._count = 0
         self._overruns = 0
+        self.late = 0
+        """Ticks in a row, up to the last, that ended more than `_RUNAWAY` periods after the next was due."""
         self._error: BaseException | None = None
         self._asked = threading.Event()
         self._ticked = threading.Event()
@@ -180,9 +182,11 @@ class RealTimeLoop:
                 due += self.period
                 if done > due:
                     self._overruns += 1
-                    if done > due + _RUNAWAY * self.period:
-                        # never a burst of commands to make up for lost time
-                        due = done + self.period
+                late = done > due + _RUNAWAY * self.period
+                self.late = self.late + 1 if late else 0
+                if late:
+                    # never a burst of commands to make up for lost time
+                    due = done + self.period
         except BaseException as error:  # the owner must learn of it, whatever it is
             self._error = error
         finally:

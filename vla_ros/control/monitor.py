@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vla_ros.kernels.motion import furthest
+from vla_ros.kernels.motion import furthest, jump
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import NANOSECONDS, Intervention, InterventionAction, JointState, Reason
 
@@ -16,6 +16,8 @@ _LOST = 0.5
 """Older than this [s] they stop it for good."""
 _TRACKING = 0.15
 """Largest distance of a measured joint from its command [rad]; the joint trajectory controller allows 0.2."""
+_JUMP_SLACK = 0.05
+"""What a joint may move beyond twice the maker's velocity limit between two states [rad]."""
 _RESTING = 0.02
 """Speed below which a robot counts as at rest [rad/s]."""
 
@@ -27,6 +29,7 @@ class MeasurementMonitor:
         """`period` is the tick [s]."""
         self._spec = spec
         self._stale = max(_STALE_PERIODS / min(spec.driver.joint_state_rate, 1.0 / period), _STALE_LEAST)
+        self._fastest = 2.0 * spec.published.velocity
         self._previous: JointState | None = None
 
     def clear(self) -> None:
@@ -85,15 +88,15 @@ class MeasurementMonitor:
         if previous is None or measured is previous:
             return None
         elapsed = max((measured.stamp - previous.stamp) / NANOSECONDS, 0.0)
-        change = np.abs(measured.positions - previous.positions)
-        excess = change - (2.0 * self._spec.published.velocity * elapsed + 0.05)
-        worst = int(np.argmax(excess))
-        if excess[worst] <= 0.0:
+        joint, change, excess = jump(
+            measured.positions, previous.positions, self._fastest, elapsed, _JUMP_SLACK
+        )
+        if excess <= 0.0:
             return None
-        name = self._spec.joint_names[worst]
+        name = self._spec.joint_names[int(joint)]
         return self._finding(
-            InterventionAction.STOP, Reason.JOINT_STATE_JUMP, name, float(change[worst]),
-            f"measured joint {name} jumped by {change[worst]:.3f} rad within {elapsed:.3f} s",
+            InterventionAction.STOP, Reason.JOINT_STATE_JUMP, name, change,
+            f"measured joint {name} jumped by {change:.3f} rad within {elapsed:.3f} s",
         )  # fmt: skip
 
     @staticmethod

@@ -302,3 +302,17 @@ def greatest_share(values: Array, limits: Array) -> tuple[float, float]:
             if not np.isfinite(share):
                 break
     return index, most
+
+
+@compiled((NUMBER, NUMBER, NUMBER), VECTOR, VECTOR, VECTOR, NUMBER, NUMBER)
+def jump(q: Array, before: Array, fastest: Array, elapsed: float, slack: float) -> tuple[float, float, float]:
+    """The joint that moved furthest beyond `fastest` (n,) for `elapsed` plus `slack`: its index, by how much
+    it moved, and what of that was beyond; not positive when none did.
+    """
+    index, moved, most = 0.0, 0.0, -np.inf
+    for i in range(q.shape[0]):
+        change = abs(q[i] - before[i])
+        excess = change - (fastest[i] * elapsed + slack)
+        if not excess <= most:
+            index, moved, most = float(i), change, excess
+    return index, moved, most

@@ -34,6 +34,8 @@ from vla_ros.types import NANOSECONDS, ActionChunk, JointState, SafetyState
 STATUS_PERIOD = 0.05
 LEAD = 0.35
 """Share of the period before a tick at which chunks are taken over."""
+LATE_IN_A_ROW = 5
+"""Late ticks in a row after which the robot is slowed down to rest."""
 CALL_TIMEOUT = 1.0
 """Seconds a service waits for the control thread to carry a request out."""
 
@@ -178,6 +180,8 @@ class SafetyControllerNode(VlaLifecycleNode):
         for request, result, done in requests:
             result.append(request())
             done.set()
+        if self._loop is not None and self._loop.late >= LATE_IN_A_ROW:
+            self._controller.overrun(self._loop.late, moment)
         tick = self._controller.update(moment, now, measured, wall - self._measured_at)
         self._arm.send(tick.setpoint.positions)
         self._gripper.send(tick.gripper_target)
