@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vla_ros.types import (
     NANOSECONDS,
     ActionChunk,
     ActionKind,
+    Composition,
     InterventionAction,
     JointState,
     Reason,
@@ -313,3 +315,14 @@ def test_a_loop_that_cannot_keep_up_slows_the_robot_to_rest_and_a_new_chunk_goes
     rig.run(0.5)
     assert rig.controller.moving
     rig.assert_limits()
+
+
+def test_deltas_on_the_measured_pose_count_from_where_the_robot_was_at_the_stamp():
+    rig = Rig()
+    lag = np.full(rig.spec.dof, 0.01)
+    off = replace(rig.measured(), positions=rig.spec.home + lag)
+    rig.run(0.5, off)
+    rig.submit(np.tile([[0.0, 0.0, 0.01]], (4, 1)), delay=0.1, composition=Composition.MEASURED)
+    tick = rig.run(1.5, replace(off, stamp=rig.now))
+    wanted = rig.controller._kinematics.forward(rig.spec.home + lag).position + [0.0, 0.0, 0.04]
+    np.testing.assert_allclose(tick.reference.position, wanted, atol=1e-3)

@@ -187,7 +187,7 @@ def test_a_quaternion_that_changes_its_sign_is_no_turn():
     executor = ChunkExecutor(SPEC, ORIGIN)
     turn = rotations.exp([0.0, 0.0, 1.0])
     for time, sign in ((0.0, 1.0), (0.1, -1.0), (0.2, 1.0)):
-        executor.record(time, Pose(np.zeros(3), sign * turn), ORIGIN)
+        executor.record(time, Pose(np.zeros(3), sign * turn))
     for stamp_time in (0.05, 0.13):
         executor.submit(delta_chunk([[0.0, 0.0, 0.0]] * 8), time=0.2, stamp_time=stamp_time)
         assert rotations.angle_between(executor.targets.at(0.5).quaternion, turn) < 1e-7
@@ -206,8 +206,7 @@ def executor_moving_along_x(speed=0.1, until=1.0, spec=SPEC):
     executor = ChunkExecutor(spec, ORIGIN)
     for time in np.arange(0.0, until, 0.01):
         commanded = Pose(np.array([speed * time, 0.0, 0.0]), rotations.IDENTITY)
-        measured = Pose(np.array([speed * time - 0.02, 0.0, 0.0]), rotations.IDENTITY)
-        executor.record(float(time), commanded, measured)
+        executor.record(float(time), commanded)
     return executor
 
 
@@ -223,8 +222,11 @@ def test_deltas_are_composed_on_the_pose_commanded_at_the_stamp_and_due_steps_ar
 def test_measured_composition_starts_from_the_measured_pose():
     executor = executor_moving_along_x()
     chunk = delta_chunk([[0.01, 0, 0]] * 8, composition=Composition.MEASURED)
-    executor.submit(chunk, time=1.0, stamp_time=0.5)
+    measured = Pose(np.array([0.05 - 0.02, 0.0, 0.0]), rotations.IDENTITY)
+    executor.submit(chunk, time=1.0, stamp_time=0.5, measured=measured)
     assert executor.sample(2.1).pose.position[0] == pytest.approx(0.13 - 0.02, abs=1e-6)
+    with pytest.raises(ActionError, match="commanded or measured"):
+        executor.submit(chunk, time=1.0, stamp_time=0.5)
 
 
 def test_a_chunk_that_is_wholly_due_is_refused_and_changes_nothing():
@@ -268,7 +270,7 @@ def test_any_stream_of_chunks_gives_a_continuous_reference(seed):
         np.testing.assert_allclose(after.twist, before.twist, atol=1e-9)
         np.testing.assert_allclose(after.acceleration, before.acceleration, atol=1e-9)
         for _ in range(int(random.integers(1, 40))):
-            executor.record(time, executor.sample(time).pose, executor.sample(time).pose)
+            executor.record(time, executor.sample(time).pose)
             time += 0.01
 
 
@@ -298,7 +300,7 @@ def test_a_target_left_out_is_not_lost_to_the_deltas_after_it():
         executor.submit(delta_chunk(steps, stamp=number + 1), time, time)
         for _ in range(20):
             time += 0.01
-            executor.record(time, executor.targets.at(time), ORIGIN)
+            executor.record(time, executor.targets.at(time))
     assert executor.sample(9.0).pose.position[0] == pytest.approx(0.18, abs=1e-3)
 
 
@@ -319,6 +321,6 @@ def test_joint_chunks_are_joined_likewise():
     executor.submit(chunk, time=0.05, stamp_time=0.0)
     assert executor.joint_mode
     np.testing.assert_allclose(executor.sample_joints(0.4).position, joints[1], atol=1e-9)
-    executor.record(0.05, ORIGIN, ORIGIN)
+    executor.record(0.05, ORIGIN)
     with pytest.raises(ActionError, match="Cartesian chunk came while a joint motion"):
         executor.submit(delta_chunk([[0, 0, 0.01]] * 4), time=0.1, stamp_time=0.05)

@@ -43,7 +43,7 @@ def chunk(kind, steps, stamp, period=0.1, quaternion=None, gripper_width=None):
 def made(mode, spec=SPEC):
     executor = ChunkExecutor(spec, ORIGIN, blending=make_blending(mode))
     executor.anchor(ORIGIN, np.zeros(6), 0.08)
-    executor.record(0.0, ORIGIN, ORIGIN)
+    executor.record(0.0, ORIGIN)
     return executor
 
 
@@ -101,7 +101,7 @@ def test_no_stream_makes_the_motion_jump(seed, mode, kind):
             rate = early[size : 2 * size] if size == 6 else early[12:15]
             moved, bound = now[:size] - early[:size], 1e-6 * (1e-3 + 1e-2 * np.abs(rate).max())
             np.testing.assert_allclose(moved, 1e-6 * rate, atol=10 * bound)
-            executor.record(time, executor.targets.at(time), executor.sample(time).pose)
+            executor.record(time, executor.targets.at(time))
             time += 0.01
     assert taken > 0
 
@@ -139,7 +139,7 @@ def test_what_is_promised_stays_exactly(seed, kind):
             np.testing.assert_allclose(motion(executor, kind, t), state, atol=1e-12)
             assert t >= until or executor.gripper(t) == width
         time = late + float(random.uniform(0.01, 0.15))
-        executor.record(time, executor.targets.at(time), ORIGIN)
+        executor.record(time, executor.targets.at(time))
 
 
 @pytest.mark.parametrize("mode", ["replace", "temporal_ensemble"])
@@ -229,7 +229,7 @@ def test_chunks_that_agree_are_asked_for_as_they_are(mode):
             new = chunk(ActionKind.CARTESIAN_DELTA, steps, tick + 1, quaternion=turns)
             executor.submit(new, time, due - 0.033 if tick else 0.0)
             due += 0.1
-        executor.record(time, executor.targets.at(time), ORIGIN)
+        executor.record(time, executor.targets.at(time))
     wanted = executor.targets.at(time + 0.5)
     np.testing.assert_allclose(wanted.position, (time + 0.5) * np.array([0.2, 0.1, 0.0]), atol=1e-7)
     np.testing.assert_allclose(rotations.log(wanted.quaternion), [0.0, 0.0, 0.5 * (time + 0.5)], atol=1e-6)
@@ -326,7 +326,7 @@ def test_starvation_ends_in_a_gentle_rest_at_the_last_target_and_return_is_gentl
     size = 6 if joints else 3
     for number in range(round(5.0 / tick)):
         time = number * tick
-        executor.record(time, executor.targets.at(time), ORIGIN)
+        executor.record(time, executor.targets.at(time))
         asks = time < 1.0 or 3.5 <= time < 4.0
         if asks and time >= last:
             last = time + 0.1
@@ -413,7 +413,7 @@ def test_a_binary_gripper_is_never_half_open(seed, mode):
             pass
         assert {executor.gripper(time + t) for t in np.linspace(0.0, 2.0, 50)} <= {0.0, 0.08}
         time += float(random.uniform(0.0, 0.3))
-        executor.record(time, ORIGIN, ORIGIN)
+        executor.record(time, ORIGIN)
     assume(stamps)
 
 

@@ -23,13 +23,16 @@ from vla_ros.control.monitor import MeasurementMonitor
 from vla_ros.control.motion import JointMotion, Tracker, gentle
 from vla_ros.control.shield import RefusalRate, Shield
 from vla_ros.errors import ActionError
+from vla_ros.execution.blending import make_blending
 from vla_ros.execution.executor import ChunkExecutor
+from vla_ros.execution.history import History
 from vla_ros.kernels import tool
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import (
     NANOSECONDS,
     ActionChunk,
     Array,
+    Composition,
     Intervention,
     InterventionAction,
     JointSetpoint,
@@ -84,7 +87,8 @@ class SafetyController:
         self.monitor = MeasurementMonitor(self.spec, period)
         home = self._kinematics.forward(self.spec.home)
         self._cartesian = CartesianTracker(self.spec.tcp, home, period)
-        self.executor = ChunkExecutor(self.spec, home, int(4.0 / period))
+        self._measured = History(self.spec.dof, int(4.0 / period))
+        self.executor = ChunkExecutor(self.spec, home, int(4.0 / period), make_blending(contract.blending))
         self.state = SafetyState.IDLE
         self.message = "waiting for joint states"
         self.tick = 0
@@ -200,7 +204,8 @@ class SafetyController:
                 return [intervention], sentence
         stamp_time = time - (now - chunk.stamp) / NANOSECONDS
         try:
-            clipped = self.executor.submit(chunk, time, stamp_time)
+            measured = self._measured_pose(stamp_time) if chunk.composition is Composition.MEASURED else None
+            clipped = self.executor.submit(chunk, time, stamp_time, measured)
         except ActionError as error:
             refusal_event = Intervention(
                 InterventionAction.REJECT, Reason.STALE_CHUNK, "chunk", time - stamp_time
@@ -235,9 +240,9 @@ class SafetyController:
             if not self._latched:  # the motion may have been what latched
                 self._set_state(time, motion, interventions)
         pose = self._kinematics.forward(motion.positions)
-        self.executor.record(
-            time, self._leashed(time, pose, interventions), self._measured_pose(measured, pose)
-        )
+        self.executor.record(time, self._leashed(time, pose, interventions))
+        if measured is not None:
+            self._measured.append(time, measured.positions)
         setpoint = JointSetpoint(
             now, self.tick, motion.positions, motion.velocities, motion.accelerations,
             self._gripper.width, self.executor.stamp,
@@ -273,6 +278,7 @@ class SafetyController:
         self.monitor.clear()
         self._contact.clear()
         self._frozen.clear()
+        self._measured.clear()
 
     def _anchor(self, positions: Array, gripper_width: float, time: float) -> None:
         """Everything rests at `positions`."""
@@ -397,8 +403,10 @@ class SafetyController:
             interventions.append(Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", length))
         return Pose(position, quaternion)
 
-    def _measured_pose(self, measured: JointState | None, otherwise: Pose) -> Pose:
-        return otherwise if measured is None else self._kinematics.forward(measured.positions)
+    def _measured_pose(self, time: float) -> Pose | None:
+        """What was measured at `time` [s]."""
+        joints = self._measured.at(time)
+        return None if joints is None else self._kinematics.forward(joints)
 
     def _slow_down(self, time: float) -> None:
         """The reference comes to rest in the time its speed needs."""

@@ -22,6 +22,7 @@ from vla_ros.execution.relay import Relay
 from vla_ros.execution.schedule import Schedule
 from vla_ros.execution.spline import CurveState
 from vla_ros.execution.targets import JOINTS, POSES, Path, TargetPath
+from vla_ros.kernels.curve import same_sign
 from vla_ros.policies.base import ActionPrefix
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose
@@ -55,7 +56,6 @@ class ChunkExecutor:
         )
         self._gentle_joints = Gentle(_SHARE * applied.acceleration, _SHARE * applied.jerk)
         self._history = History(7, history_capacity)
-        self._measured = History(7, history_capacity)
         self.anchor(pose, spec.home, spec.gripper.max_width)
 
     def anchor(self, pose: Pose, joints: Array, gripper_width: float) -> None:
@@ -79,21 +79,20 @@ class ChunkExecutor:
         """When the present motion comes to rest [s]; -inf when it never began."""
         return self._joint.newest.end_time if self.joint_mode else self._cartesian.newest.end_time
 
-    def record(self, time: float, target: Pose, measured: Pose) -> None:
-        """Remember the target and the measured pose at `time` [s]; called every tick."""
-        for history, pose in ((self._history, target), (self._measured, measured)):
-            last = history.newest
-            # both signs are the same rotation, but not half way between them
-            sign = -1.0 if last is not None and float(last[3:] @ pose.quaternion) < 0.0 else 1.0
-            history.append(time, np.concatenate([pose.position, sign * pose.quaternion]))
+    def record(self, time: float, target: Pose) -> None:
+        """Remember the target at `time` [s]; called every tick."""
+        self._history.append(time, same_sign(target.position, target.quaternion, self._history.newest))
 
-    def submit(self, chunk: ActionChunk, time: float, stamp_time: float) -> float:
+    def submit(
+        self, chunk: ActionChunk, time: float, stamp_time: float, measured: Pose | None = None
+    ) -> float:
         """Take over a chunk.
 
         Args:
             chunk: checked by the controller's list of incoming checks.
             time: now [s].
             stamp_time: the chunk's stamp on the same clock [s].
+            measured: pose measured at the stamp, for deltas that are to be added to it.
 
         Returns: the largest distance [m] a target was clipped by to lie in the workspace box; the reference
         cannot wind up outside it.
@@ -115,7 +114,7 @@ class ChunkExecutor:
         if chunk.kind is ActionKind.JOINT_POSITION:
             begin = self._joint_chunk(chunk, time, vertices)
         else:
-            begin, clipped = self._cartesian_chunk(chunk, time, vertices, ahead)
+            begin, clipped = self._cartesian_chunk(chunk, time, vertices, ahead, measured)
         if chunk.stamp >= max(self._chunks):
             # the newest has the say: a mean of open and closed would be neither
             self._gripper = self._gripper.then(begin, vertices[:-1], chunk.gripper_width)
@@ -152,7 +151,6 @@ class ChunkExecutor:
         self._cartesian = Relay(CartesianReference(pose))
         self.targets = TargetPath.at_rest(pose)
         self._history.clear()
-        self._measured.clear()
         self._forget_chunks()
 
     def set_gripper(self, width: float) -> None:
@@ -192,12 +190,17 @@ class ChunkExecutor:
         self._promised = -np.inf
 
     def _cartesian_chunk(
-        self, chunk: ActionChunk, time: float, vertices: Array, ahead: NDArray[np.bool_]
+        self,
+        chunk: ActionChunk,
+        time: float,
+        vertices: Array,
+        ahead: NDArray[np.bool_],
+        measured: Pose | None,
     ) -> tuple[float, float]:
         """When the new curve begins [s], and the largest distance a target was clipped by [m]."""
         if self.joint_mode:
             raise ActionError("a Cartesian chunk came while a joint motion is under way")
-        base, positions, quaternions = self._targets(chunk, float(vertices[0]))
+        base, positions, quaternions = self._targets(chunk, float(vertices[0]), measured)
         inside = np.clip(positions, self._workspace.minimum, self._workspace.maximum)
         points = np.vstack(
             [np.concatenate([base.position, base.quaternion]), np.hstack([inside, quaternions])]
@@ -248,16 +251,20 @@ class ChunkExecutor:
         """The chunks that still predict something, without that of `stamp`."""
         return {other: path for other, path in self._chunks.items() if path.end > time and other != stamp}
 
-    def _targets(self, chunk: ActionChunk, stamp_time: float) -> tuple[Pose, Array, Array]:
+    def _targets(
+        self, chunk: ActionChunk, stamp_time: float, measured: Pose | None
+    ) -> tuple[Pose, Array, Array]:
         """The pose a Cartesian chunk starts from, and its absolute targets (k, 3), (k, 4)."""
         if chunk.translation is None or chunk.quaternion is None:
             raise ActionError("a Cartesian chunk must hold translations and quaternions")
         if chunk.kind is ActionKind.CARTESIAN_ABSOLUTE:
             return self.targets.at(stamp_time), chunk.translation, chunk.quaternion
-        history = self._measured if chunk.composition is Composition.MEASURED else self._history
-        base = history.at(stamp_time)
+        if chunk.composition is Composition.MEASURED:
+            base = None if measured is None else np.concatenate([measured.position, measured.quaternion])
+        else:
+            base = self._history.at(stamp_time)
         if base is None:
-            raise ActionError("a chunk of deltas came before anything was commanded")
+            raise ActionError("a chunk of deltas came before anything was commanded or measured")
         positions = base[:3] + np.cumsum(chunk.translation, axis=0)
         quaternions = np.empty((chunk.horizon, 4))
         turned = base[3:] = rotations.normalize(base[3:])

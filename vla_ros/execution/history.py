@@ -33,9 +33,9 @@ class History:
         self._count += 1
 
     @property
-    def newest(self) -> Array | None:
-        """The value added last, not to be written to; None when empty."""
-        return self._values[(self._count - 1) % len(self._times)] if self._count else None
+    def newest(self) -> Array:
+        """The value added last, not to be written to; zeros before the first."""
+        return self._values[(self._count - 1) % len(self._times)]
 
     def at(self, time: float) -> Array | None:
         """The value at `time` [s]; the oldest or newest kept beyond them; None when empty."""

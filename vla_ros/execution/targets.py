@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from vla_ros.actions import rotations
+from vla_ros.kernels.curve import on_path
 from vla_ros.types import Array, Pose
 
 _ITERATIONS = 3
@@ -101,7 +102,8 @@ class TargetPath(Path):
 
     def __init__(self, times: Array, positions: Array, quaternions: Array) -> None:
         """Vertices: times (k,) [s], positions (k, 3) [m], quaternions (k, 4)."""
-        super().__init__(times, np.hstack([positions, quaternions]), POSES)
+        points = np.ascontiguousarray(np.hstack([positions, quaternions]), dtype=float)
+        super().__init__(np.ascontiguousarray(times, dtype=float), points, POSES)
 
     @classmethod
     def at_rest(cls, pose: Pose) -> TargetPath:
@@ -114,15 +116,5 @@ class TargetPath(Path):
         return cls(path.times, path.points[:, :3], path.points[:, 3:])
 
     def at(self, time: float) -> Pose:
-        """Target at `time` [s].  Called every tick, so without the arrays of `points_at`."""
-        after = int(np.searchsorted(self.times, time, side="right"))
-        if after == 0 or after == len(self.times):
-            point = self.points[min(after, len(self.times) - 1)]
-            return Pose(point[:3], point[3:])
-        start, goal = self.points[after - 1], self.points[after]
-        share = (time - self.times[after - 1]) / (self.times[after] - self.times[after - 1])
-        turn = rotations.log(rotations.multiply(goal[3:], rotations.conjugate(start[3:])))
-        return Pose(
-            start[:3] + share * (goal[:3] - start[:3]),
-            rotations.multiply(rotations.exp(share * turn), start[3:]),
-        )
+        """Target at `time` [s].  Called every tick."""
+        return Pose(*on_path(self.times, self.points, time))

@@ -55,19 +55,37 @@ def sample_pose(
     return state[0, :3].copy(), turned(state[0, 3:], anchor), twist, change
 
 
-@compiled((VECTOR, VECTOR), VECTOR, TABLE, TABLE, NUMBER)
-def on_path(times: Array, positions: Array, quaternions: Array, time: float) -> tuple[Array, Array]:
-    """Position (3,) and quaternion (4,) at `time` on straight lines through vertices (k,), (k, 3), (k, 4)."""
+@compiled((VECTOR, VECTOR), VECTOR, TABLE, NUMBER)
+def on_path(times: Array, points: Array, time: float) -> tuple[Array, Array]:
+    """Position (3,) and quaternion (4,) at `time` on straight lines through poses (k, 7) at times (k,)."""
     count = times.shape[0]
     after = 0
     while after < count and times[after] <= time:
         after += 1
     if after == 0 or after == count:
         index = min(after, count - 1)
-        return positions[index].copy(), quaternions[index].copy()
+        return points[index, :3].copy(), points[index, 3:].copy()
     share = (time - times[after - 1]) / (times[after] - times[after - 1])
-    start = quaternions[after - 1]
+    start, goal = points[after - 1], points[after]
     return (
-        positions[after - 1] + share * (positions[after] - positions[after - 1]),
-        turned(share * turn(quaternions[after], start), start),
+        start[:3] + share * (goal[:3] - start[:3]),
+        turned(share * turn(goal[3:], start[3:]), start[3:]),
     )
+
+
+@compiled(VECTOR, VECTOR, VECTOR, VECTOR)
+def same_sign(position: Array, quaternion: Array, before: Array) -> Array:
+    """A pose (7,) from its position and quaternion, whose sign is that of the pose `before` (7,).
+
+    Both signs are the same rotation, but not half way between them.
+    """
+    out = np.empty(7)
+    along = 0.0
+    for i in range(4):
+        along += quaternion[i] * before[3 + i]
+    sign = -1.0 if along < 0.0 else 1.0
+    for i in range(3):
+        out[i] = position[i]
+    for i in range(4):
+        out[3 + i] = sign * quaternion[i]
+    return out

@@ -269,6 +269,7 @@ class SafetyControllerNode(VlaLifecycleNode):
         statistics = loop.statistics()
         measured = self._measured
         self._status.publish(self._controller, statistics, measured, self.now())
+        delays = self._controller.executor.delays
         error = self._controller.message if self._controller.state >= SafetyState.STOPPING else ""
         self.diagnose(
             error,
@@ -277,6 +278,9 @@ class SafetyControllerNode(VlaLifecycleNode):
                 "rate": f"{statistics.rate:.1f}",
                 "overruns": statistics.overruns,
                 "interventions": self._status.count,
+                "chunk delay p50": f"{delays.p50:.3f} s",
+                "chunk delay p95": f"{delays.p95:.3f} s",
+                "first chunk delay": f"{delays.first:.3f} s",
             },
         )
 
