@@ -35,7 +35,8 @@ class History:
     @property
     def newest(self) -> Array:
         """The value added last, not to be written to; zeros before the first."""
-        return self._values[(self._count - 1) % len(self._times)]
+        value: Array = self._values[(self._count - 1) % len(self._times)]
+        return value
 
     def at(self, time: float) -> Array | None:
         """The value at `time` [s]; the oldest or newest kept beyond them; None when empty."""
