@@ -86,7 +86,7 @@ def test_no_stream_makes_the_motion_jump(seed, mode, kind):
             stamp_time = time - age
             sent.append((new, stamp_time))
         if random.random() < 0.3:
-            executor.committed(time)
+            executor.upcoming(time)
         before, ends = motion(executor, kind, time), executor.end_time
         try:
             executor.submit(new, time, stamp_time)
@@ -108,18 +108,17 @@ def test_no_stream_makes_the_motion_jump(seed, mode, kind):
 
 @given(seeds, st.sampled_from([ActionKind.CARTESIAN_ABSOLUTE, ActionKind.JOINT_POSITION]))
 @settings(max_examples=40, deadline=None)
-def test_what_is_promised_stays_exactly(seed, kind):
-    """`rtc`: the curve, the targets and the gripper up to the end of the promised prefix."""
+def test_what_is_due_within_the_delay_stays_exactly(seed, kind):
+    """`rtc`: the curve, the upcoming steps and the gripper, until the delay after the observation is over."""
     random = np.random.default_rng(seed)
     executor = made("rtc")
     size = 6 if kind is ActionKind.JOINT_POSITION else 3
     time = 0.0
     for _ in range(8):
-        prefix = executor.committed(time)
-        until = time if prefix is None or not len(prefix.after) else time + prefix.after[-1]
-        # between the promise and the next chunk time goes by
+        prefix, usual, ends = executor.upcoming(time), executor.delays.p95, executor.end_time
+        # between the observation and its chunk time goes by
         late = time + float(random.uniform(0.0, 0.1))
-        instants = np.linspace(late, max(until, late), 7)
+        instants = np.linspace(late, late + 0.1, 7)
         before = [motion(executor, kind, t) for t in instants]
         widths = [executor.gripper(t) for t in instants]
         steps = 0.05 * random.normal(size=(10, size))
@@ -127,48 +126,62 @@ def test_what_is_promised_stays_exactly(seed, kind):
             kind, steps, round(1e9 * (10 + time)), 0.1, gripper_width=random.choice([0.0, 0.08], size=10)
         )
         executor.submit(new, late, time)
+        until = min(time + min(usual, executor.delays.p95), ends)
         if prefix is not None:
             path = executor.targets if size == 3 else executor._joint_path
-            still = path.times[(path.times > late + 1e-9) & (path.times <= until + 1e-9)]
-            promised = prefix.after + time
-            np.testing.assert_allclose(
-                path.points_at(promised[promised > late]), prefix.targets[promised > late], atol=1e-9
-            )
-            assert set(np.round(promised[promised > late], 6)) <= set(np.round(still, 6))
+            due = prefix.after + time
+            stays = (due > late) & (due <= until)
+            np.testing.assert_allclose(path.points_at(due[stays]), prefix.targets[stays], atol=1e-9)
+            again = executor.upcoming(late)
+            assert again is not None
+            assert set(np.round(due[stays], 6)) <= set(np.round(again.after + late, 6))
         for t, state, width in zip(instants, before, widths, strict=True):
-            np.testing.assert_allclose(motion(executor, kind, t), state, atol=1e-12)
+            if t == late or t <= until:
+                np.testing.assert_allclose(motion(executor, kind, t), state, atol=1e-12)
             assert t >= until or executor.gripper(t) == width
         time = late + float(random.uniform(0.01, 0.15))
         executor.record(time, executor.targets.at(time))
 
 
-@pytest.mark.parametrize("mode", ["replace", "temporal_ensemble"])
-def test_only_rtc_promises(mode):
+@pytest.mark.parametrize("mode", BLENDINGS)
+@given(st.lists(st.floats(0.0, 0.3), min_size=1, max_size=20))
+@settings(max_examples=20, deadline=None)
+def test_asking_for_what_is_upcoming_changes_nothing(mode, instants):
+    """Two executors with one stream; one is asked at any time."""
+    asked, left_alone = made(mode), made(mode)
+    for number in range(5):
+        new = chunk(ActionKind.CARTESIAN_ABSOLUTE, [[0.01 * number, 0.02, 0]] * 8, number + 1)
+        for executor in (asked, left_alone):
+            executor.submit(new, 0.3 * number + 0.1, 0.3 * number)
+        for instant in instants:
+            asked.upcoming(0.3 * number + 0.1 + instant)
+        for instant in np.linspace(0.0, 0.6, 7):
+            time = 0.3 * number + 0.1 + instant
+            np.testing.assert_array_equal(
+                *(motion(executor, ActionKind.CARTESIAN_ABSOLUTE, time) for executor in (asked, left_alone))
+            )
+
+
+@pytest.mark.parametrize("mode", BLENDINGS)
+def test_upcoming_are_the_steps_from_the_oldest_observation_under_way_to_the_end(mode):
     executor = made(mode)
-    for number in range(3):
-        executor.submit(
-            chunk(ActionKind.CARTESIAN_ABSOLUTE, [[0.1, 0, 0]] * 8, 1 + number),
-            0.1 * number + 0.1,
-            0.1 * number,
-        )
-    assert executor.delays.p95 == pytest.approx(0.1) and executor.committed(0.35) is None
-
-
-def test_the_committed_prefix_is_what_is_due_within_the_delay():
-    executor = made("rtc")
-    assert executor.committed(0.0) is None
+    assert executor.upcoming(0.0) is None
     steps = np.outer(np.arange(1, 9), [0.01, 0, 0])
     for number in range(2):
         new = chunk(ActionKind.CARTESIAN_ABSOLUTE, steps, number + 1, gripper_width=np.linspace(0.08, 0, 8))
         executor.submit(new, 0.25, 0.0)
-    prefix = executor.committed(0.25)
+    prefix = executor.upcoming(0.55)
     assert prefix is not None and prefix.kind is ActionKind.CARTESIAN_ABSOLUTE
-    np.testing.assert_allclose(prefix.after, [0.05, 0.15, 0.25])
-    np.testing.assert_allclose(prefix.targets[:, 0], [0.03, 0.04, 0.05], atol=1e-9)
+    steps_shown = np.abs(prefix.after[:, None] - (np.arange(4, 9) * 0.1 - 0.55)).min(axis=0)
+    np.testing.assert_allclose(steps_shown, 0.0, atol=1e-9)
+    assert prefix.after.min() > -executor.delays.p95
+    ahead = prefix.after > 0.0
+    np.testing.assert_allclose(prefix.targets[ahead, 0], [0.06, 0.07, 0.08], atol=1e-9)
     np.testing.assert_allclose(prefix.targets[:, 6], 1.0)
-    assert prefix.gripper_width.shape == (3,) and (np.diff(prefix.gripper_width) < 0.0).all()
-    executor.slow_down(0.26, 0.3)
-    assert executor.committed(0.27) is not None and executor.end_time == pytest.approx(0.56)
+    assert prefix.gripper_width.shape == prefix.after.shape and (np.diff(prefix.gripper_width) <= 0.0).all()
+    assert executor.upcoming(0.81) is None
+    executor.slow_down(0.56, 0.3)
+    assert executor.upcoming(0.57) is None and executor.end_time == pytest.approx(0.86)
 
 
 def test_a_chunk_within_the_prefix_brings_nothing():

@@ -47,7 +47,6 @@ class ChunkExecutor:
         self.blending: Blending = blending or Replace()
         self.delays = DelayStatistics()
         self._chunks: dict[int, Path] = {}
-        self._promised = -float("inf")
         self._workspace = spec.workspace
         tcp, applied = spec.tcp, spec.applied
         self._gentle = Gentle(
@@ -122,28 +121,27 @@ class ChunkExecutor:
         self.sequence, self.stamp = chunk.sequence, chunk.stamp
         return clipped
 
-    def committed(self, time: float) -> ActionPrefix | None:
-        """The steps that stay whatever chunks come: those due within the policy's delay (p95) from now.
+    def upcoming(self, time: float) -> ActionPrefix | None:
+        """The steps of the present path, counted from `time` [s]; None at rest or when none is left.
 
-        Asking is a promise: from now on they do stay.  `time`: now, that of the observation the prefix is to
-        go with [s].  None: nothing is promised (at rest, or a blending that keeps nothing).
+        A blending that commits leaves those as they are that are due within `delays.p95` after the stamp of
+        any chunk to come.  Steps of the past are among them (`after` <= 0) as far back as an observation
+        may lie whose chunk is still to come.
         """
-        until = min(time + self.delays.p95, self.end_time)
-        if not self.blending.commits or until <= time:
-            return None
-        self._promised = max(self._promised, until)
         path: Path = self._joint_path if self.joint_mode else self.targets
-        inside = (path.times > time) & (path.times <= self._promised)
-        due = path.times[inside]
+        if not time < min(path.end, self.end_time):
+            return None
+        shown = path.times > time - self.delays.p95
         kind = ActionKind.JOINT_POSITION if self.joint_mode else ActionKind.CARTESIAN_ABSOLUTE
+        due = path.times[shown]
         widths = np.array([self._gripper.at(instant) for instant in due])
-        return ActionPrefix(kind, due - time, path.points[inside], widths)
+        return ActionPrefix(kind, due - time, path.points[shown], widths)
 
     def begin_joint_motion(self, positions: Array) -> None:
         """Leave Cartesian execution, at rest at `positions` (n,) [rad]; `joint` then takes the motion."""
         self._joint = Relay(JointReference(positions))
         self._joint_path = Path(np.zeros(1), np.asarray(positions, dtype=float)[None], JOINTS)
-        self._forget_chunks()
+        self._chunks = {}
         self.joint_mode = True
 
     def rest_at(self, pose: Pose) -> None:
@@ -151,7 +149,7 @@ class ChunkExecutor:
         self._cartesian = Relay(CartesianReference(pose))
         self.targets = TargetPath.at_rest(pose)
         self._history.clear()
-        self._forget_chunks()
+        self._chunks = {}
 
     def set_gripper(self, width: float) -> None:
         """Want an opening [m] from now on."""
@@ -170,7 +168,7 @@ class ChunkExecutor:
         return self._gripper.at(time)
 
     def slow_down(self, time: float, seconds: float) -> None:
-        """Come to rest within `seconds` and keep the gripper as it is; what was promised is off."""
+        """Come to rest within `seconds` and keep the gripper as it is, whatever was upcoming."""
         if self.joint_mode:
             joint = self._joint.branch(time)
             joint.slow_down(time, seconds)
@@ -183,11 +181,7 @@ class ChunkExecutor:
             self._cartesian.hand_over(time, time, cartesian)
             self.targets = TargetPath.at_rest(cartesian.sample(time + seconds).pose)
         self._gripper = Schedule.constant(self.gripper(time))
-        self._forget_chunks()
-
-    def _forget_chunks(self) -> None:
         self._chunks = {}
-        self._promised = -np.inf
 
     def _cartesian_chunk(
         self,
@@ -222,7 +216,7 @@ class ChunkExecutor:
         if not self.joint_mode and time < self.end_time:
             raise ActionError("a joint chunk came while a Cartesian motion is under way")
         if not self.joint_mode:
-            self._forget_chunks()
+            self._chunks = {}
         start = self._joint_path.points_at(vertices[:1])
         new = Path(vertices, np.vstack([start, chunk.joints]), JOINTS)
         blended = self._blended(new, chunk.stamp, self._joint_path, time)
@@ -239,7 +233,7 @@ class ChunkExecutor:
         keep = time
         if self.blending.commits:
             # what was due within the usual delay when the observation was made was as good as done
-            keep = max(time, min(max(self._promised, float(new.times[0]) + self.delays.p95), self.end_time))
+            keep = max(time, min(float(new.times[0]) + self.delays.p95, self.end_time))
         return self.blending.blend(new, list(self._others(stamp, time).values()), current, keep)
 
     def _remember(self, new: Path, stamp: int, time: float) -> None:
