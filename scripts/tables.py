@@ -21,6 +21,7 @@ NODES = (
     "inference",
     "chunker",
     "safety_controller",
+    "watchdog",
     "supervisor",
     "recorder",
     "simulator",

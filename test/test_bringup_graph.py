@@ -19,7 +19,7 @@ def names(**options: object) -> list[str]:
 
 
 def test_who_takes_part() -> None:
-    everyone = {*MANAGED, "supervisor", "lifecycle_manager"}
+    everyone = {*MANAGED, "supervisor", "watchdog", "lifecycle_manager"}
     assert set(names()) == everyone | {"simulator"}
     assert set(names(record="bag")) == everyone | {"simulator", "recorder"}
     assert set(names(sim="none")) == everyone

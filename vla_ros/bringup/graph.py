@@ -127,6 +127,7 @@ def graph(options: GraphOptions) -> list[Process]:
                 "instruction": options.instruction,
             },
         ),
+        Process("watchdog", {**common, "driver": _driver(options, contract)}),
         Process("lifecycle_manager", {**common, "nodes": list(MANAGED)}),
     ]
     return [
@@ -173,6 +174,11 @@ def _cameras(contract: Contract) -> dict[str, Any]:
         return {}
     width, height, rate = sizes.pop()
     return {"camera_width": width, "camera_height": height, "camera_rate": rate}
+
+
+def _driver(options: GraphOptions, contract: Contract) -> str:
+    """The kind of driver whose stop the watchdog counts on."""
+    return contract.robot.driver.kind if options.sim == "none" else "simulated"
 
 
 def environment() -> dict[str, str]:

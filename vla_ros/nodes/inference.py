@@ -21,6 +21,7 @@ from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.conversions import policy_output_message, to_observation, to_stamp, to_time
+from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.policies.registry import contract_policy
 from vla_ros.policies.wrappers import Delayed
@@ -38,12 +39,17 @@ class Inference(VlaLifecycleNode):
             "policy_rate", 0.0, "Answers per second [Hz]; 0: what the policy is meant for.", 0.0, 100.0
         ),
         Parameter("policy_delay", 0.0, "Added to every answer's latency, for experiments [s].", 0.0, 10.0),
+        Parameter(
+            "max_inference_time", 2.0, "An answer that takes longer silences the heartbeat [s].", 0.1, 600.0
+        ),
     )
 
     def __init__(self) -> None:
         super().__init__("inference")
         self._wake = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._busy_since: float | None = None
+        """When the policy began with what it is doing [s]."""
 
     def configure(self) -> None:
         """Load and warm up the policy."""
@@ -68,6 +74,7 @@ class Inference(VlaLifecycleNode):
         self._running = True
         self._worker = threading.Thread(target=self._work, name="policy", daemon=True)
         self._worker.start()
+        self._heartbeat = Heartbeat(self, "inference", self._lives)
         self._subscriptions_made = [
             self.create_subscription(String, topics.INSTRUCTION, self._on_instruction, topics.LATCHED),
             self.create_subscription(
@@ -81,6 +88,7 @@ class Inference(VlaLifecycleNode):
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
         self.destroy_timer(self._timer)
+        self._heartbeat.destroy()
         self.close()
 
     def cleanup(self) -> None:
@@ -163,6 +171,7 @@ class Inference(VlaLifecycleNode):
         self, step: Callable[[], Result], message: msg.Observation | None, instruction: str
     ) -> Result | None:
         """Run one step of the policy; what goes wrong becomes a sentence, never an action."""
+        self._busy_since = time.monotonic()
         try:
             result = step()
             self._problem = ""
@@ -172,6 +181,8 @@ class Inference(VlaLifecycleNode):
         except Exception as error:
             sentence = f"Policy '{self._policy_name}' failed with {type(error).__name__}: {error}"
             self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+        finally:
+            self._busy_since = None
         self._counts["errors"] += 1
         self._problem = sentence
         self.get_logger().error(sentence, throttle_duration_sec=1.0)
@@ -190,6 +201,12 @@ class Inference(VlaLifecycleNode):
             return
         answer.published = to_time(self.now())
         self._publisher.publish(answer)
+
+    def _lives(self) -> bool:
+        """Whether the worker is there and not hung in an answer."""
+        since, worker = self._busy_since, self._worker
+        hung = since is not None and time.monotonic() - since > self.value("max_inference_time")
+        return worker is not None and worker.is_alive() and not hung
 
     def _report(self) -> None:
         self.diagnose(self._problem, dict(self._counts))
