@@ -74,18 +74,20 @@ class WorkspaceBarrier:
     def margins(self, q: Array, width: float) -> Array:
         """(6,): distance to the lower, then the upper bound along x, y, z."""
         position, _ = self._kinematics.placement(q)
-        return np.concatenate([position - self._box.minimum, self._box.maximum - position])
+        return self._margins(position)
+
+    def _margins(self, position: Array) -> Array:
+        margins = np.empty(6)
+        margins[:3], margins[3:] = position - self._box.minimum, self._box.maximum - position
+        return margins
 
     def near(self, q: Array, width: float) -> list[Near]:
         """Faces closer than `slow`."""
-        margins = self.margins(q, width)
-        close = np.flatnonzero(margins < self.slow)
-        if len(close) == 0:
-            return []
-        jacobian = self._kinematics.jacobian(q)
+        position, _, jacobian = self._kinematics.pose_and_jacobian(q)
+        margins = self._margins(position)
         return [
-            Near(float(margins[i]), jacobian[i % 3] * (1.0 if i < 3 else -1.0), self.subject(int(i)))
-            for i in close
+            Near(float(margins[i]), jacobian[i % 3] * (1.0 if i < 3 else -1.0), self.subject(i))
+            for i in _below(margins, self.slow)
         ]
 
     def subject(self, index: int) -> str:

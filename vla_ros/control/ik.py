@@ -74,7 +74,7 @@ class InverseKinematics:
         self._weight = np.array([1.0, 1.0, 1.0, *(3 * [_ANGULAR_WEIGHT**2])])
         n = spec.dof
         self._zero, self._no_rows, self._sense = np.zeros(n), np.zeros((0, n)), np.zeros(n, dtype=np.int32)
-        self._unit = np.eye(n)
+        self._unit, self._fades = np.eye(n), spec.applied.fades
         self.anchor(spec.home)
 
     def anchor(self, positions: Array) -> None:
@@ -116,7 +116,7 @@ class InverseKinematics:
         if np.abs(wanted.velocity).max() < _STILL and np.abs(error).max() < _AT_REST:
             error = np.zeros_like(error)
         velocity = (wanted.velocity + _GAIN * error) * min(1.0, ease * self._patience(command))
-        jacobian = self._kinematics.jacobian(self.reference.positions)
+        _, _, jacobian = self._kinematics.pose_and_jacobian(self.reference.positions)
         return self._solve(self._unit, -velocity, jacobian, ease, [], 0.0)
 
     def _patience(self, command: JointMotion) -> float:
@@ -130,8 +130,8 @@ class InverseKinematics:
     ) -> Solution:  # fmt: skip
         q, v, limits = self.reference.positions, self.reference.velocities, self._spec.applied
         box = tool.velocity_box(
-            q, v, limits.position_min, limits.position_max, limits.velocity, limits.acceleration, limits.jerk,
-            _SHARE, max(ease, 0.05), _JOINT_DAMPER, self._period,
+            q, v, limits.position_min, limits.position_max, limits.velocity, self._fades, limits.acceleration,
+            limits.jerk, _SHARE, max(ease, 0.05), _JOINT_DAMPER, self._period,
         )  # fmt: skip
         near = [(barrier.reason, item) for barrier in self._barriers for item in barrier.near(q, self.width)]
         rows, lower, upper, sense = self._no_rows, box[0], box[1], self._sense

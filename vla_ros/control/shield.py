@@ -21,7 +21,7 @@ from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
 
 _STEP = 0.012
-"""Time between checked samples of a stop [s].  Between two of them a margin leaves the straight line by at
+"""Shortest time between checked samples of a stop [s].  Between two of them a margin leaves the straight line by at
 most its second derivative times step^2 / 8: below 0.6 mm at 30 m/s^2, more than these arms are allowed."""
 _MARGIN = 0.001
 """Margins at the samples must exceed this, which covers what lies between them [m]."""
@@ -68,6 +68,7 @@ class Shield:
     def __init__(self, spec: RobotSpec, barriers: Sequence[Barrier], period: float) -> None:
         """`period` is the tick [s]."""
         self._spec, self._barriers, self._period = spec, barriers, period
+        self._fades = spec.applied.fades
         self.anchor(JointMotion.at_rest(spec.home), spec.gripper.max_width)
 
     def anchor(self, motion: JointMotion, width: float) -> None:
@@ -113,7 +114,7 @@ class Shield:
         limits = self._spec.applied
         failing, index, amount, away = kernels.certified(
             proposal.positions, proposal.velocities, proposal.accelerations, stop.plan, self.motion.positions,
-            limits.position_min, limits.position_max, limits.velocity, limits.jerk, _ROUNDING,
+            limits.position_min, limits.position_max, limits.velocity, self._fades, limits.jerk, _ROUNDING,
         )  # fmt: skip
         if failing:
             reason = _FAILING[int(failing)]
@@ -128,20 +129,27 @@ class Shield:
                 objection = _short(barrier, int(worst), margins)
             elif not clear:
                 # the bound by lever arms does not clear the whole stop at once: look at it in steps
-                objection = self._along(barrier, stop, present, width)
+                objection = self._along(barrier, stop, present, margins, width)
             if objection is not None:
                 return objection
         return None
 
-    def _along(self, barrier: Barrier, stop: Stop, present: Array, width: float) -> Intervention | None:
-        times = np.linspace(stop.duration, 0.0, int(np.ceil(stop.duration / _STEP)), endpoint=False)
-        for positions in stop.positions(times):
+    def _along(
+        self, barrier: Barrier, stop: Stop, present: Array, margins: Array, width: float
+    ) -> Intervention | None:
+        """Look at the stop in steps, each as long as the bound by lever arms allows."""
+        asked = np.minimum(_MARGIN, present - _ROUNDING)
+        steps, index = float(np.ceil(stop.duration / _STEP)), 0.0
+        while True:
+            index = kernels.next_look(stop.plan, stop.duration, steps, index, margins - asked, barrier.reach)
+            if index > steps:
+                return None
+            positions = kernels.stop_at(stop.plan, stop.duration * index / steps)[0]
             margins = barrier.margins(positions, width)
-            missing = np.minimum(_MARGIN, present - _ROUNDING) - margins
-            worst = int(np.argmax(missing))
+            missing = asked - margins
+            worst = int(missing.argmax())
             if not missing[worst] <= 0.0:
                 return _short(barrier, worst, margins)
-        return None
 
 
 def _short(barrier: Barrier, worst: int, margins: Array) -> Intervention:

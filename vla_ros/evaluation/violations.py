@@ -140,10 +140,25 @@ def _too_fast(
         if len(padded) <= order:
             return
         value = np.diff(padded, n=order, axis=0) / period**order
+        if kind == "velocity" and limits.fade is not None:
+            bound = _faded_bound(padded, value, bound, limits.fade)
         tolerance = RELATIVE_TOLERANCE * bound + rounding(size, epsilon, period, order)
         for k, j in np.argwhere(np.abs(value) > bound + tolerance):
             tick = max(int(k) + order - padding, 0)
-            yield Violation(kind, names[j], int(at[tick]), float(value[k, j]), float(bound[j]))
+            most = np.broadcast_to(bound, value.shape)[k, j]
+            yield Violation(kind, names[j], int(at[tick]), float(value[k, j]), float(most))
+
+
+def _faded_bound(q: Array, velocity: Array, bound: Array, fade: Array) -> Array:
+    """Velocity limits (N - 1, n) between positions (N, n) that fall off towards the ends of the joints.
+
+    The mean velocity of a tick is at most the greatest limit on its way, that where it began.
+    """
+    offset, gain, lower, upper = fade
+    before = q[:-1]
+    room = np.where(velocity > 0.0, upper - before, before - lower)
+    faded = np.maximum(np.sqrt(gain * np.maximum(room, 0.0)) - offset, 0.0)
+    return np.asarray(np.where(gain > 0.0, np.minimum(bound, faded), bound))
 
 
 def rounding(size: Array, epsilon: float, period: float, order: int) -> Array:

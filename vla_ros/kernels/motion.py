@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from vla_ros.kernels import FLAG, NUMBER, TABLE, VECTOR, compiled, inlined
@@ -95,6 +97,23 @@ def stop_positions(plan: Array, times: Array) -> Array:
         for i in range(plan.shape[1]):
             out[k, i] = _at(plan, i, times[k])[0]
     return out
+
+
+@inlined
+def _peaks(v: float, a: float, jerk: float) -> tuple[float, float]:
+    """Greatest velocity upwards and downwards, each at least 0, of a stop that begins with v and a.
+
+    The stop's velocity falls from v, or from where the acceleration at hand carries it, to zero, or first
+    through zero.
+    """
+    peak = v + abs(a) * a / (2.0 * jerk)
+    return max(v, peak, 0.0), max(-v, -peak, 0.0)
+
+
+@inlined
+def _faded(room: float, offset: float, gain: float) -> float:
+    """The velocity limit at a distance from the end towards which it fades; see `JointLimits.fade`."""
+    return math.sqrt(gain * max(room, 0.0)) - offset
 
 
 @inlined
@@ -193,11 +212,11 @@ def out_of_frame(
 
 @compiled(
     (NUMBER, NUMBER, NUMBER, VECTOR),
-    *(VECTOR, VECTOR, VECTOR, TABLE, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER),
+    *(VECTOR, VECTOR, VECTOR, TABLE, VECTOR, VECTOR, VECTOR, VECTOR, TABLE, VECTOR, NUMBER),
 )
 def certified(
     p: Array, v: Array, a: Array, plan: Array, present: Array,
-    low: Array, high: Array, fastest: Array, jerk: Array, rounding: float,
+    low: Array, high: Array, fastest: Array, fades: Array, jerk: Array, rounding: float,
 ) -> tuple[float, float, float, Array]:  # fmt: skip
     """Whether a motion and its planned stop keep the joints' limits.
 
@@ -210,6 +229,8 @@ def certified(
         low: least positions (n,).
         high: greatest positions (n,).
         fastest: velocity limits (n,).
+        fades: how they fall off towards the ends (4, n), `JointLimits.fade`.  The greatest velocity of the
+            stop is held against the limit at its furthest position, the least on the way.
         jerk: jerk limits (n,).
         rounding: by which limits may be exceeded.
 
@@ -232,6 +253,12 @@ def certified(
         least = min(plan[5, i], plan[14, i], plan[17, i])
         most = max(plan[5, i], plan[14, i], plan[17, i])
         away[i] = max(most - p[i], p[i] - least)
+        if fades[1, i] > 0.0:
+            up, down = _peaks(v[i], a[i], jerk[i])
+            above = up - max(_faded(fades[3, i] - most, fades[0, i], fades[1, i]), 0.0)
+            below = down - max(_faded(least - fades[2, i], fades[0, i], fades[1, i]), 0.0)
+            if not max(above, below) <= rounding:
+                return 2.0, float(i), max(up, down), away
         beyond = max(min(low[i], present[i]) - rounding - least, most - max(high[i], present[i]) - rounding)
         if not beyond <= worst:
             joint, worst = float(i), beyond
@@ -267,6 +294,37 @@ def cleared(
         if not margins[k] - change >= asked:
             clear = False
     return worst, short, clear
+
+
+@compiled(NUMBER, TABLE, NUMBER, NUMBER, NUMBER, VECTOR, TABLE)
+def next_look(plan: Array, duration: float, steps: float, index: float, room: Array, reach: Array) -> float:
+    """The first of the instants after `index` on a stop at which some margin may be used up.
+
+    Args:
+        plan: the stop, from `plan_stop`.
+        duration: of the stop [s], cut into `steps` equal parts with an instant at the end of each.
+        steps: how many.
+        index: of the instant at which the margins are known, 0 for the start.
+        room: by how much each margin (m,) exceeds what is asked for there [m].
+        reach: (m, n) bound on the change of each margin with each joint [m/rad].
+
+    Returns: its index; `steps` + 1 when none is used up until the end.
+    """
+    n = plan.shape[1]
+    begin, away = np.empty(n), np.zeros(n)
+    for i in range(n):
+        begin[i] = _at(plan, i, duration * index / steps)[0]
+    while index < steps:
+        index += 1.0
+        for i in range(n):
+            away[i] = max(away[i], abs(_at(plan, i, duration * index / steps)[0] - begin[i]))
+        for k in range(room.shape[0]):
+            change = 0.0
+            for i in range(n):
+                change += reach[k, i] * away[i]
+            if not change <= room[k]:
+                return index
+    return steps + 1.0
 
 
 @compiled(FLAG, VECTOR, VECTOR, NUMBER)

@@ -191,9 +191,24 @@ def _approach(room: float, acceleration: float, jerk: float, damper: float) -> f
     return min(math.sqrt(ramp * ramp + 2.0 * a * room) - ramp, damper * room)
 
 
-@compiled(TABLE, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER)
+@inlined
+def _faded(room: float, offset: float, gain: float, acceleration: float, jerk: float) -> float:
+    """Velocity from which a stop still keeps the faded limit where it ends.
+
+    The stop is v^2 / (2 a) + v a / (2 j) long; (v + o)^2 = g (room - stop) is a quadratic equation in v.
+    """
+    a = 0.8 * acceleration
+    square = 1.0 + gain / (2.0 * a)
+    half = offset + gain * a / (4.0 * jerk)
+    rest = offset * offset - gain * max(room, 0.0)
+    return max((math.sqrt(max(half * half - square * rest, 0.0)) - half) / square, 0.0)
+
+
+@compiled(
+    TABLE, *(VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, TABLE, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER)
+)
 def velocity_box(
-    q: Array, v: Array, low: Array, high: Array, fastest: Array, hardest: Array, jerk: Array,
+    q: Array, v: Array, low: Array, high: Array, fastest: Array, fades: Array, hardest: Array, jerk: Array,
     share: float, ease: float, damper: float, period: float,
 ) -> Array:  # fmt: skip
     """Least and greatest joint velocity (2, n) of the next tick.
@@ -207,6 +222,7 @@ def velocity_box(
         low: least positions (n,).
         high: greatest positions (n,).
         fastest: velocity limits (n,).
+        fades: how they fall off towards the ends (4, n), `JointLimits.fade`.
         hardest: acceleration limits (n,).
         jerk: jerk limits (n,).
         share: of the velocity and acceleration limits that may be used.
@@ -221,6 +237,10 @@ def velocity_box(
         change = share * hardest[i] * period
         upper = min(most, _approach(high[i] - q[i], hardest[i], jerk[i], damper))
         lower = -min(most, _approach(q[i] - low[i], hardest[i], jerk[i], damper))
+        if fades[1, i] > 0.0:
+            o, g = fades[0, i], fades[1, i]
+            upper = min(upper, share * _faded(fades[3, i] - q[i], o, g, hardest[i], jerk[i]))
+            lower = max(lower, -share * _faded(q[i] - fades[2, i], o, g, hardest[i], jerk[i]))
         # never faster than the acceleration allows, also on the way down to a bound
         out[0, i] = min(max(lower, v[i] - change), v[i] + change)
         out[1, i] = min(max(upper, v[i] - change), v[i] + change)

@@ -47,8 +47,10 @@ class Posture:
         """Joint positions (n,) and gripper opening [m]."""
         key = (q.tobytes(), width)
         if key != self._key:
+            if width != self._key[1]:
+                self._q[self._fingers] = finger_positions(self._gripper, width)
             self._key = key
-            self.x = np.append(q, width)
+            self.x[:-1], self.x[-1] = q, width
             self.number += 1
             self._placed = self._turned = False
 
@@ -56,7 +58,6 @@ class Posture:
         """Forward kinematics into `data`."""
         if not self._placed:
             self._q[self._arm] = self.x[:-1]
-            self._q[self._fingers] = finger_positions(self._gripper, float(self.x[-1]))
             pin.forwardKinematics(self.model, self.data, self._q)
             self._placed = True
 

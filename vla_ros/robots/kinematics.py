@@ -48,6 +48,7 @@ class Kinematics:
             load = pin.Inertia(spec.payload.mass, spec.payload.centre, np.zeros((3, 3)))
             self.model.appendBodyToJoint(tool.parentJoint, load, tool.placement)
         self._data = self.model.createData()
+        self._of: Array | None = None
         order = tuple(self.model.names)[1:]
         if order != spec.joint_names:
             raise ConfigurationError(
@@ -64,8 +65,8 @@ class Kinematics:
 
     def placement(self, q: Array) -> tuple[Array, Array]:
         """Position (3,) [m] and rotation (3, 3) of the TCP in the base frame; the fast form of `forward`."""
-        pin.framesForwardKinematics(self.model, self._data, q)
-        tcp = self._data.oMf[self._tcp]
+        pin.forwardKinematics(self.model, self._data, q)
+        tcp = pin.updateFramePlacement(self.model, self._data, self._tcp)
         return tcp.translation.copy(), tcp.rotation.copy()
 
     def forward(self, q: Array) -> Pose:
@@ -81,8 +82,8 @@ class Kinematics:
         return self._pose(q, self._frame_id(frame))
 
     def _pose(self, q: Array, index: int) -> Pose:
-        pin.framesForwardKinematics(self.model, self._data, q)
-        placement = self._data.oMf[index]
+        pin.forwardKinematics(self.model, self._data, q)
+        placement = pin.updateFramePlacement(self.model, self._data, index)
         return Pose(placement.translation.copy(), pin.Quaternion(placement.rotation).coeffs())
 
     def jacobian(self, q: Array) -> Array:
@@ -92,12 +93,18 @@ class Kinematics:
         )
 
     def pose_and_jacobian(self, q: Array) -> tuple[Array, Array, Array]:
-        """Position (3,), quaternion (4,) and `jacobian` (6, n) of the TCP, at the price of the last."""
-        jacobian = np.asarray(
-            pin.computeFrameJacobian(self.model, self._data, q, self._tcp, pin.LOCAL_WORLD_ALIGNED)
-        )
-        tcp = self._data.oMf[self._tcp]
-        return tcp.translation, pin.Quaternion(tcp.rotation).coeffs(), jacobian
+        """Position (3,), quaternion (4,) and `jacobian` (6, n) of the TCP, at the price of the last.
+
+        Asked again with the same array, which must not have been written to, it answers from memory.
+        """
+        if q is not self._of:
+            jacobian = np.asarray(
+                pin.computeFrameJacobian(self.model, self._data, q, self._tcp, pin.LOCAL_WORLD_ALIGNED)
+            )
+            tcp = self._data.oMf[self._tcp]
+            self._answer = tcp.translation.copy(), pin.Quaternion(tcp.rotation).coeffs(), jacobian
+            self._of = q
+        return self._answer
 
     def elbow_jacobian(self, q: Array) -> Array:
         """(6, n) as `jacobian`, of the origin of the elbow's frame."""

@@ -146,11 +146,21 @@ def _published(fields: Fields, n: int) -> JointLimits:
         acceleration=fields.array("acceleration", (n,), positive=True),
         jerk=fields.array("jerk", (n,), positive=True),
         torque=fields.array("torque", (n,), positive=True),
+        fade=_fade(fields.section("velocity_fade"), n) if "velocity_fade" in fields else None,
     )
     if not (limits.position_min < limits.position_max).all():
         raise fields.error("position_min", "must be below position_max for every joint")
     fields.finish()
     return limits
+
+
+def _fade(fields: Fields, n: int) -> Array:
+    """`JointLimits.fade`."""
+    rows = [fields.array(key, (n,)) for key in ("offset", "gain", "lower", "upper")]
+    if (np.array(rows[:2]) < 0.0).any():
+        raise fields.error("gain", "and offset must be at least 0 for every joint")
+    fields.finish()
+    return np.array(rows)
 
 
 def _applied(fields: Fields, published: JointLimits, names: tuple[str, ...]) -> JointLimits:
@@ -173,7 +183,7 @@ def _applied(fields: Fields, published: JointLimits, names: tuple[str, ...]) -> 
         if not a < b:
             raise fields.error("position_margin", f"leaves {name} no range ({a:.3f} to {b:.3f} rad)")
     fields.finish()
-    return JointLimits(low, high, velocity, limits.acceleration, limits.jerk, limits.torque)
+    return JointLimits(low, high, velocity, limits.acceleration, limits.jerk, limits.torque, limits.fade)
 
 
 def _home(fields: Fields, applied: JointLimits, names: tuple[str, ...]) -> Array:

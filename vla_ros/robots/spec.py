@@ -15,7 +15,7 @@ from vla_ros.types import Array, Pose
 
 @dataclass(frozen=True)
 class JointLimits:
-    """Symmetric limits per joint, shape (n,), except for the two position bounds."""
+    """Symmetric limits per joint, shape (n,), except for the two position bounds and the fade."""
 
     position_min: Array
     position_max: Array
@@ -23,6 +23,17 @@ class JointLimits:
     acceleration: Array
     jerk: Array
     torque: Array
+    fade: Array | None = None
+    """(4, n) offset o [rad/s], gain g [rad/s^2], lower end a and upper end b [rad] of velocity limits that
+    fall off towards the ends: at q a joint is no faster than sqrt(g (b - q)) - o upwards, sqrt(g (q - a)) - o
+    downwards, and no faster than `velocity`.  A gain of 0: that joint's limit is the same everywhere.  None:
+    so it is for all.
+    """
+
+    @property
+    def fades(self) -> Array:
+        """`fade` (4, n), zeros for None."""
+        return np.zeros((4, len(self.velocity))) if self.fade is None else self.fade
 
     def scaled(
         self, velocity: float, acceleration: float, jerk: float, position_margin: float
@@ -35,6 +46,7 @@ class JointLimits:
             self.acceleration * acceleration,
             self.jerk * jerk,
             self.torque,
+            None if self.fade is None else self.fade * np.array([[velocity], [velocity**2], [1.0], [1.0]]),
         )
 
 

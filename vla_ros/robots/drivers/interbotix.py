@@ -1,0 +1,168 @@
+"""interbotix_xs_sdk: operating mode, profile and torque of the Dynamixels.
+
+Sources: interbotix_xs_msgs (OperatingModes.srv, RegisterValues.srv, TorqueEnable.srv), ROBOTIS e-Manual
+(control table of the X series).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_ros.robots.drivers.condition import READY, DriverCondition, Request, StatusTopic
+from vla_ros.robots.spec import RobotSpec
+
+POSITION_MODE = "position"
+_POSITION_REGISTER = 3
+_TIMED = 0b100
+"""Bit of register Drive_Mode: the profile counts in time."""
+_SPEED_UNIT = 0.229 * 2.0 * np.pi / 60.0
+"""Of register Profile_Velocity [rad/s]."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How a Dynamixel goes to a goal."""
+
+    timed: bool
+    """True: the values are times [ms]; false: velocity [0.229 rpm] and acceleration [214.577 rev/min^2]."""
+    velocity: int
+    acceleration: int
+
+    @property
+    def kind(self) -> str:
+        """The service's word for it."""
+        return "time" if self.timed else "velocity"
+
+    @property
+    def seconds(self) -> float:
+        """Of a motion with a time profile; 0: at once."""
+        return 0.001 * self.velocity
+
+    @property
+    def speed(self) -> float:
+        """Greatest speed with a velocity profile [rad/s]; infinite for 0."""
+        return self.velocity * _SPEED_UNIT if self.velocity else np.inf
+
+
+DEFAULT_PROFILE = Profile(True, 2000, 300)
+"""What interbotix_xsarm_control's modes.yaml sets."""
+STREAMING_PROFILE = Profile(False, 131, 15)
+"""3.14 rad/s and 5.6 rad/s^2, the values OperatingModes.srv explains."""
+REGISTERS = ("Torque_Enable", "Operating_Mode", "Drive_Mode", "Profile_Velocity", "Profile_Acceleration")
+
+
+class InterbotixAdapter:
+    """What the xs_sdk says when asked, and what must be set before goals are streamed."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        """Names of `driver.extra`, else those next to the command topic."""
+        extra = spec.driver.extra
+        space = spec.driver.command_topic.split("/commands/")[0]
+        self._group = str(extra.get("group", "arm"))
+        self._modes_service = str(extra.get("operating_modes_service", f"{space}/set_operating_modes"))
+        self._torque_service = str(extra.get("torque_enable_service", f"{space}/torque_enable"))
+        self._set_service = str(extra.get("set_registers_service", f"{space}/set_motor_registers"))
+        self._get_service = str(extra.get("get_registers_service", f"{space}/get_motor_registers"))
+        self._profile = STREAMING_PROFILE
+        self._values: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def topics(self) -> tuple[StatusTopic, ...]:
+        """None: the driver has no status topic."""
+        return ()
+
+    @property
+    def questions(self) -> tuple[Request, ...]:
+        """The registers that matter.  Each is read over the servos' bus, so they are asked seldom."""
+        return tuple(self._question(name) for name in REGISTERS)
+
+    def take(self, topic: str, message: Any, time: float) -> None:
+        """Nothing comes."""
+
+    def answered(self, request: Request, response: Any, time: float) -> None:
+        """Registers of all motors of the group."""
+        if request.name == self._get_service:
+            self._values[str(request.values["reg"])] = tuple(int(value) for value in response.values)
+
+    def condition(self, time: float) -> DriverCondition:
+        """Ready in position mode, with torque, and with the streaming profile."""
+        for name in REGISTERS:
+            if name not in self._values:
+                return DriverCondition(False, f"{self._get_service} has not told {name}", known=False)
+        if not self._all("Torque_Enable", 1):
+            return DriverCondition(
+                False, "the WidowX has no torque; support the arm before it is recovered", True
+            )
+        if not (self._all("Operating_Mode", _POSITION_REGISTER) and self._drive_fits):
+            return DriverCondition(False, "the WidowX is not in position mode with a velocity profile", True)
+        if not self._profile_fits:
+            values = f"{self._profile.velocity} and {self._profile.acceleration}"
+            return DriverCondition(False, f"the WidowX's profile registers are not {values}", True)
+        return READY
+
+    def start_up(self, time: float) -> tuple[Request, ...]:
+        """Mode and profile; the mode only when it is another, for that switches the torque off meanwhile."""
+        if any(name not in self._values for name in REGISTERS) or not self._all("Torque_Enable", 1):
+            return ()
+        return self._settings()
+
+    def recovery(self, time: float) -> tuple[Request, ...]:
+        """Torque, then mode and profile."""
+        if any(name not in self._values for name in REGISTERS):
+            return ()
+        torque = () if self._all("Torque_Enable", 1) else (self._torque(),)
+        return torque + self._settings()
+
+    def _settings(self) -> tuple[Request, ...]:
+        if not (self._all("Operating_Mode", _POSITION_REGISTER) and self._drive_fits):
+            values = {
+                "cmd_type": "group",
+                "name": self._group,
+                "mode": POSITION_MODE,
+                "profile_type": self._profile.kind,
+                "profile_velocity": self._profile.velocity,
+                "profile_acceleration": self._profile.acceleration,
+            }
+            kind = "interbotix_xs_msgs/srv/OperatingModes"
+            saying = "setting position mode and velocity profile; the arm is without torque for a moment"
+            modes = Request(self._modes_service, kind, values, saying)
+            return (modes, *self.questions)
+        if self._profile_fits:
+            return ()
+        registers = (
+            ("Profile_Velocity", self._profile.velocity),
+            ("Profile_Acceleration", self._profile.acceleration),
+        )
+        return (*(self._register(*register) for register in registers), *self.questions)
+
+    @property
+    def _drive_fits(self) -> bool:
+        return all(bool(value & _TIMED) == self._profile.timed for value in self._values["Drive_Mode"])
+
+    @property
+    def _profile_fits(self) -> bool:
+        return self._all("Profile_Velocity", self._profile.velocity) and self._all(
+            "Profile_Acceleration", self._profile.acceleration
+        )
+
+    def _all(self, register: str, value: int) -> bool:
+        values = self._values[register]
+        return bool(values) and all(one == value for one in values)
+
+    def _question(self, register: str) -> Request:
+        values = {"cmd_type": "group", "name": self._group, "reg": register}
+        return Request(self._get_service, "interbotix_xs_msgs/srv/RegisterValues", values)
+
+    def _register(self, name: str, value: int) -> Request:
+        values = {"cmd_type": "group", "name": self._group, "reg": name, "value": value}
+        return Request(
+            self._set_service, "interbotix_xs_msgs/srv/RegisterValues", values, f"setting {name} to {value}"
+        )
+
+    def _torque(self) -> Request:
+        values = {"cmd_type": "group", "name": self._group, "enable": True}
+        kind = "interbotix_xs_msgs/srv/TorqueEnable"
+        return Request(self._torque_service, kind, values, "switching the torque on")
