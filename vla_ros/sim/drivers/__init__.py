@@ -1,5 +1,34 @@
 """How each robot's driver turns the commands it is sent into what its servos follow."""
 
-from vla_ros.sim.drivers.latching import DYNAMIXEL_VELOCITY, Driver, make_driver
+from __future__ import annotations
 
-__all__ = ["DYNAMIXEL_VELOCITY", "Driver", "make_driver"]
+from vla_ros.errors import ConfigurationError
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.sim.drivers.franka import FrankaDouble
+from vla_ros.sim.drivers.interbotix import InterbotixDouble
+from vla_ros.sim.drivers.latching import DYNAMIXEL_VELOCITY, Driver, LatchingDriver, SpeedLimitedDriver
+from vla_ros.sim.drivers.ur import UrDouble
+
+__all__ = ["DYNAMIXEL_VELOCITY", "Driver", "FrankaDouble", "InterbotixDouble", "UrDouble", "make_driver"]
+
+_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix")
+
+
+def make_driver(spec: RobotSpec, patience: float = 0.0) -> Driver:
+    """The driver behaviour of a robot.  Raises `ConfigurationError` for a kind that is not simulated.
+
+    Args:
+        spec: the robot.
+        patience: 0: a driver that follows whatever it is sent; 1: the real driver's checks and timeouts;
+            more: as many times the timeouts, for a machine whose clock stutters.
+    """
+    kind = spec.driver.kind
+    if kind not in _KINDS:
+        raise ConfigurationError(
+            f"The driver kind '{kind}' in {spec.yaml_path} is not simulated; known are {', '.join(_KINDS)}."
+        )
+    if patience > 0.0:
+        if kind == "franka_ros2":
+            return FrankaDouble(spec, patience)
+        return UrDouble(spec, patience) if kind == "ur_robot_driver" else InterbotixDouble(spec)
+    return SpeedLimitedDriver(spec) if kind == "interbotix" else LatchingDriver(spec)

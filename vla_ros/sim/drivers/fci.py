@@ -52,24 +52,52 @@ class FciCheck:
         )
         self._period = period
         self._state = np.zeros((3, len(limits.velocity)))
+        self._unknown = 0
         self.joint = 0
         """Index of the joint of the last error."""
 
     def start(self, positions: Array) -> None:
         """The robot rests at the commanded positions (n,) [rad]."""
         self._state = np.stack([positions, np.zeros_like(positions), np.zeros_like(positions)])
+        self._unknown = 0
+
+    def hole(self) -> None:
+        """Commands were lost: what the robot was told in between, and so the next differences, is unknown."""
+        self._unknown = 3
 
     def check(self, positions: Array) -> str | None:
         """Name of the error that a command (n,) [rad] trips; None, and remembered, when it is fine."""
         code, joint, self._state = followed(self._state, positions, *self._limits, self._period)
+        if self._unknown and code != POSITION:
+            # with three commands unknown only the position can be judged, with one everything but the jerk
+            known = code == FINE or code + self._unknown < JERK + 1.0
+            if known and code != FINE:
+                self.joint = int(joint)
+                return ERRORS[code]
+            self._advance(positions, code)
+            return None
         if code == FINE:
             return None
         self.joint = int(joint)
         return ERRORS[code]
 
+    def _advance(self, positions: Array, code: float) -> None:
+        """Take a command after a hole over, with the differences that are known."""
+        self._unknown -= 1
+        if code == FINE:
+            return
+        p, v, _ = self._state
+        velocity = (positions - p) / self._period if self._unknown < 2 else np.zeros_like(p)
+        acceleration = (velocity - v) / self._period if self._unknown < 1 else np.zeros_like(p)
+        self._state = np.stack([positions, velocity, acceleration])
+
     def velocities(self) -> Array:
         """(n,) velocity of the last command that was fine [rad/s]."""
         return self._state[1]
+
+    def accelerations(self) -> Array:
+        """(n,) acceleration of the last command that was fine [rad/s^2]."""
+        return self._state[2]
 
     @property
     def halts(self) -> bool:

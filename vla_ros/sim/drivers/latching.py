@@ -1,4 +1,4 @@
-"""How each robot's driver turns the commands it is sent into what its servos follow."""
+"""A driver without teeth: whatever it is sent, it follows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vla_ros.errors import ActionError, ConfigurationError
+from vla_ros.errors import ActionError
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
@@ -45,13 +45,7 @@ class LatchingDriver:
 
     def command(self, positions: Array, time: float) -> None:
         """A command (n,) [rad] arrived at `time` [s].  Raises `ActionError` when it is malformed."""
-        goal = np.array(positions, dtype=np.float64)
-        if goal.shape != (len(self._names),):
-            raise ActionError(f"A joint command has {goal.size} values; the driver takes {len(self._names)}.")
-        if not np.all(np.isfinite(goal)):
-            raise ActionError(
-                f"A joint command for {self._names[int(np.argmin(np.isfinite(goal)))]} is not a number."
-            )
+        goal = self._checked(positions)
         self._from, self._goal, self._begin = self._target, goal, time
 
     def tick(self, time: float) -> Array:
@@ -60,17 +54,20 @@ class LatchingDriver:
         self._target = self._goal if share >= 1.0 else self._from + share * (self._goal - self._from)
         return self._target
 
+    def _checked(self, positions: Array) -> Array:
+        """A copy of the command.  Raises `ActionError` when it is malformed."""
+        goal = np.array(positions, dtype=np.float64)
+        if goal.shape != (len(self._names),):
+            raise ActionError(f"A joint command has {goal.size} values; the driver takes {len(self._names)}.")
+        if not np.all(np.isfinite(goal)):
+            raise ActionError(
+                f"A joint command for {self._names[int(np.argmin(np.isfinite(goal)))]} is not a number."
+            )
+        return goal
 
-class FrankaDriver(LatchingDriver):
-    """franka_ros2's forward_position_controller: the hardware interface repeats the last command at 1 kHz."""
 
-
-class UrDriver(LatchingDriver):
-    """The UR driver's forward_position_controller: servoj keeps following the last target it was given."""
-
-
-class InterbotixDriver(LatchingDriver):
-    """interbotix_xs_sdk: the servos keep their goal without any watchdog and limit their own velocity."""
+class SpeedLimitedDriver(LatchingDriver):
+    """Servos that keep their goal and limit their own velocity, as Dynamixels with a velocity profile."""
 
     def reset(self, positions: Array) -> None:
         """Start over at rest at `positions` (n,) [rad]."""
@@ -90,20 +87,3 @@ class InterbotixDriver(LatchingDriver):
         self._time = time
         self._profile = self._profile + np.clip(wanted - self._profile, -step, step)
         return self._profile
-
-
-_DRIVERS: dict[str, type[LatchingDriver]] = {
-    "franka_ros2": FrankaDriver,
-    "ur_robot_driver": UrDriver,
-    "interbotix": InterbotixDriver,
-}
-
-
-def make_driver(spec: RobotSpec) -> Driver:
-    """The driver behaviour of a robot.  Raises `ConfigurationError` for a kind that is not simulated."""
-    if spec.driver.kind not in _DRIVERS:
-        raise ConfigurationError(
-            f"The driver kind '{spec.driver.kind}' in {spec.yaml_path} is not simulated; "
-            f"known are {', '.join(_DRIVERS)}."
-        )
-    return _DRIVERS[spec.driver.kind](spec)
