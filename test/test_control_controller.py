@@ -67,8 +67,8 @@ class Rig:
             self.actions |= {i.action for i in tick.interventions}
         return tick
 
-    def submit(self, translation, delay=0.1, width=0.08, period=0.2, **changes):
-        translation = np.atleast_2d(np.asarray(translation, dtype=float))
+    def submit(self, steps, delay=0.1, width=0.08, period=0.2, **changes):
+        translation = np.atleast_2d(np.asarray(steps, dtype=float))
         count = len(translation)
         self.sequence += 1
         fields = {
@@ -180,6 +180,25 @@ def test_a_value_that_is_not_finite_latches_a_stop_and_moves_nothing(value):
         ({"quaternion": np.zeros((3, 4))}, Reason.WRONG_DIMENSION),
         ({"kind": ActionKind.JOINT_POSITION, "joints": np.zeros((4, 3))}, Reason.WRONG_DIMENSION),
         ({"period": 0.0}, Reason.WRONG_DIMENSION),
+        ({"frame": "camera_link"}, Reason.WRONG_FRAME),
+        (
+            {
+                "kind": ActionKind.CARTESIAN_ABSOLUTE,
+                "translation": np.array([[0.4, 0, 0.2], [0.4, 0, 0.2], [0.4, 0.16, 0.2], [0.4, 0, 0.2]]),
+            },
+            Reason.STEP_TOO_LARGE,
+        ),
+        (
+            {
+                "kind": ActionKind.CARTESIAN_ABSOLUTE,
+                "quaternion": rotations.exp(np.array([[0, 0, 0], [0, 0, 0.1], [0, 0.8, 0], [0, 0, 0]])),
+            },
+            Reason.STEP_TOO_LARGE,
+        ),
+        (
+            {"kind": ActionKind.JOINT_POSITION, "joints": np.outer([0.0, 0.0, 1.0, 0.0], np.ones(7))},
+            Reason.STEP_TOO_LARGE,
+        ),
     ],
 )
 def test_bad_chunks_are_refused_in_a_sentence_and_move_nothing(changes, reason):
@@ -212,7 +231,7 @@ def test_stale_joint_states_hold_and_lost_ones_stop():
     rig.submit([[0.01, 0, 0]] * 8)
     assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)
     rig.age = 0.7
-    assert rig.run(1.0).state is SafetyState.STOPPED
+    assert rig.run(1.0).state is SafetyState.FAULT
     rig.assert_limits()
 
 
@@ -220,7 +239,7 @@ def test_a_jumping_or_diverging_joint_state_stops():
     rig = Rig()
     rig.run(0.5)
     jumped = rig.positions + 0.1
-    assert rig.run(0.2, JointState(rig.now, jumped, np.zeros(7), np.zeros(0))).state is SafetyState.STOPPED
+    assert rig.run(0.2, JointState(rig.now, jumped, np.zeros(7), np.zeros(0))).state is SafetyState.FAULT
     assert "jumped" in rig.controller.message
     rig = Rig()
     for _ in range(60):  # creeps away from the command without a jump

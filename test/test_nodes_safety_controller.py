@@ -135,7 +135,7 @@ def test_silence_of_the_driver_stops_it_and_its_absence_moves_nothing(echo: Call
     driver = echo()
     assert driver.reaches(SafetyState.IDLE)
     driver.speaking = False
-    assert driver.reaches(SafetyState.STOPPED)
+    assert driver.reaches(SafetyState.FAULT)
     assert "joint state" in driver.statuses[-1].message
 
 

@@ -121,6 +121,8 @@ class ActionChunk:
     joints: Array | None = None
     """(horizon, n) joint positions [rad] for `JOINT_POSITION`."""
     composition: Composition = Composition.PREVIOUS_TARGET
+    frame: str = ""
+    """Frame of poses and deltas; empty: the robot's base frame, the only one that is accepted."""
 
     @property
     def horizon(self) -> int:
@@ -193,10 +195,14 @@ class Reason(str, Enum):
     STALE_CHUNK = "stale_chunk"
     FUTURE_CHUNK = "future_chunk"
     OUT_OF_ORDER = "out_of_order"
+    WRONG_FRAME = "wrong_frame"
     GRIPPER = "gripper"
     EMERGENCY_STOP = "emergency_stop"
     SHIELD = "shield"
     OVERRUN = "overrun"
+    DRIVER = "driver"
+    FOREIGN_COMMANDS = "foreign_commands"
+    INTERNAL = "internal"
     SOLVER = "solver"
     INTERVENTION_RATE = "intervention_rate"
 

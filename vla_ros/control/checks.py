@@ -142,24 +142,48 @@ class StampCheck:
         return None
 
 
-class StepCheck:
-    """No step of a delta chunk is absurdly large."""
+class FrameCheck:
+    """Targets are in the robot's base frame: nothing here transforms them."""
 
-    def __init__(self, translation: float = 0.15, rotation: float = 0.75) -> None:
-        """Largest step [m], [rad]: three times Bridge's and DROID's own clips."""
-        self._translation, self._rotation = translation, rotation
+    def __init__(self, base_frame: str) -> None:
+        """`base_frame`: the only frame accepted."""
+        self._base = base_frame
 
     def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
         """See `Check`."""
-        if (
-            chunk.kind is not ActionKind.CARTESIAN_DELTA
-            or chunk.translation is None
-            or chunk.quaternion is None
-        ):
+        if chunk.frame in ("", self._base):
             return None
-        length = float(np.linalg.norm(chunk.translation, axis=1).max())
-        cosine = np.clip(np.abs(chunk.quaternion[:, 3]), 0.0, 1.0)
-        angle = float(2.0 * np.arccos(cosine).max())
+        return _reject(
+            Reason.WRONG_FRAME,
+            f"chunk {chunk.sequence} is in frame '{chunk.frame}', but the robot's base is '{self._base}'",
+        )
+
+
+class StepCheck:
+    """No step is absurdly large: a delta, or the way from one absolute target to the next."""
+
+    def __init__(self, velocity: Array, translation: float = 0.15, rotation: float = 0.75) -> None:
+        """What a step may be.
+
+        Args:
+            velocity: (n,) joint velocity limits [rad/s]; joint targets may be three times that far apart.
+            translation: [m], three times Bridge's clip.
+            rotation: [rad], three times Bridge's clip.
+        """
+        self._velocity, self._translation, self._rotation = velocity, translation, rotation
+
+    def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
+        """See `Check`."""
+        if chunk.joints is not None and chunk.kind is ActionKind.JOINT_POSITION:
+            return self._joints(chunk, chunk.joints)
+        if chunk.translation is None or chunk.quaternion is None:
+            return None
+        ways, cosines = chunk.translation, chunk.quaternion[:, 3]
+        if chunk.kind is ActionKind.CARTESIAN_ABSOLUTE:
+            ways = np.diff(ways, axis=0)
+            cosines = (chunk.quaternion[1:] * chunk.quaternion[:-1]).sum(axis=1)
+        length = float(np.linalg.norm(ways, axis=1).max(initial=0.0))
+        angle = float(2.0 * np.arccos(np.clip(np.abs(cosines), 0.0, 1.0)).max(initial=0.0))
         if length <= self._translation and angle <= self._rotation:
             return None
         return _reject(
@@ -169,7 +193,27 @@ class StepCheck:
             length,
         )
 
+    def _joints(self, chunk: ActionChunk, joints: Array) -> tuple[Intervention, str] | None:
+        steps = np.abs(np.diff(joints, axis=0)).max(axis=0, initial=0.0)
+        most = 3.0 * self._velocity * chunk.period
+        worst = int(np.argmax(steps - most))
+        if steps[worst] <= most[worst]:
+            return None
+        return _reject(
+            Reason.STEP_TOO_LARGE,
+            f"chunk {chunk.sequence} has a step of {steps[worst]:.3f} rad of joint {worst + 1}, "
+            f"allowed are {most[worst]:.3f} rad in {chunk.period:g} s",
+            float(steps[worst]),
+        )
+
 
 def incoming_checks(spec: RobotSpec) -> Sequence[Check]:
     """The checks of a robot, in the order they are made."""
-    return [FiniteCheck(), SchemaCheck(spec.dof), QuaternionCheck(), StampCheck(), StepCheck()]
+    return [
+        FiniteCheck(),
+        SchemaCheck(spec.dof),
+        FrameCheck(spec.base_frame),
+        QuaternionCheck(),
+        StampCheck(),
+        StepCheck(spec.applied.velocity),
+    ]

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.contract import Contract
-from vla_ros.control.barriers import make_barriers
+from vla_ros.control.barriers import EnvironmentBarrier, make_barriers
 from vla_ros.control.cartesian import CartesianTracker
 from vla_ros.control.checks import Context, incoming_checks
 from vla_ros.control.gripper import GripperShaper
 from vla_ros.control.ik import InverseKinematics, Solution
-from vla_ros.control.load import ContactMonitor, FrozenJoints, TorqueLimit
-from vla_ros.control.monitor import MeasurementMonitor
+from vla_ros.control.load import TorqueLimit
 from vla_ros.control.motion import JointMotion, Tracker, gentle
 from vla_ros.control.shield import RefusalRate, Shield
+from vla_ros.control.supervision import FAULTS, Supervision
 from vla_ros.errors import ActionError
 from vla_ros.execution.blending import make_blending
 from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.execution.history import History
 from vla_ros.kernels import tool
+from vla_ros.robots.collision import Surroundings
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import (
     NANOSECONDS,
@@ -45,7 +46,7 @@ from vla_ros.types import (
 _EASE_SECONDS, _EASE_FROM = 1.0, 0.2
 """After activation and reset the speed limits grow from a fifth to the whole within this time."""
 _LEASH, _LEASH_ANGLE = 0.08, 0.35
-"""How far the reference may be from the command [m], [rad] (reference list, item 5)."""
+"""How far targets may run ahead of the measured robot [m], [rad]; deltas add to targets within it."""
 _LIMITED_SECONDS = 0.25
 """LIMITED is shown for this long after an intervention."""
 _BLOCKED_SECONDS = 0.1
@@ -75,16 +76,16 @@ class SafetyController:
         self.spec, self.period = contract.robot, period
         self._kinematics = Kinematics(self.spec)
         barriers = make_barriers(self.spec, self._kinematics)
+        self.environment = next(item for item in barriers if isinstance(item, EnvironmentBarrier))
+        """Its `prepare` makes what `surround` takes."""
         self._ik = InverseKinematics(self.spec, self._kinematics, barriers, period)
         self._tracker = Tracker(gentle(self.spec.applied), period)
         self._shield = Shield(self.spec, barriers, period)
         self._torque = TorqueLimit(self.spec, self._kinematics)
-        self._contact = ContactMonitor(self.spec, self._kinematics)
-        self._frozen = FrozenJoints(self.spec)
         self._refusals = RefusalRate(period)
         self._gripper = GripperShaper(self.spec.gripper, period)
         self._checks = incoming_checks(self.spec)
-        self.monitor = MeasurementMonitor(self.spec, period)
+        self.supervision = Supervision(self.spec, self._kinematics, period)
         home = self._kinematics.forward(self.spec.home)
         self._cartesian = CartesianTracker(self.spec.tcp, home, period)
         self._measured = History(self.spec.dof, int(4.0 / period))
@@ -96,7 +97,7 @@ class SafetyController:
         self._events: list[Intervention] = []
         self._eased_from = self._followed = 0.0
         self._limited_until = self._residual_since = -np.inf
-        self._paused = self._moving = self._has_moved = False
+        self._paused = self._moving = self._has_moved = self._faulty = False
         self._starved = True
 
     # -- hands ---------------------------------------------------------------------------------------------
@@ -112,12 +113,18 @@ class SafetyController:
         """Stop as fast as the limits allow and stay stopped until a person resets."""
         self._latch(Intervention(InterventionAction.STOP, Reason.EMERGENCY_STOP, ""), reason)
 
-    def reset(self, measured: JointState | None, gripper_width: float, time: float) -> tuple[bool, str]:
-        """Leave STOPPED or FAULT, only from rest and only by request."""
+    def reset(
+        self, measured: JointState | None, gripper_width: float, time: float, age: float = 0.0
+    ) -> tuple[bool, str]:
+        """Leave STOPPED or FAULT, only from rest, only by request, only when the robot can be trusted again.
+
+        Arguments as `activate` and `update`.  Returns: whether it was done, and a sentence.
+        """
         if self.state not in (SafetyState.STOPPED, SafetyState.FAULT):
             return False, f"nothing to reset in state {self.state.name}"
-        if measured is None or not self.monitor.resting(measured):
-            return False, "reset needs fresh joint states of a robot at rest"
+        objection = self.supervision.objection_to_reset(measured, age)
+        if measured is None or objection:
+            return False, objection
         # within the servo error the command stays what it is, so that the reset itself moves nothing
         near = np.abs(measured.positions - self._shield.motion.positions).max() < 0.02
         self._anchor(self._shield.motion.positions if near else measured.positions, gripper_width, time)
@@ -139,6 +146,15 @@ class SafetyController:
             return False, "not paused"
         self._paused, self._eased_from = False, time
         return True, "resumed"
+
+    def surround(self, surroundings: Surroundings) -> None:
+        """Replace all obstacles, between two ticks.
+
+        Where the present motion cannot stop outside of a new one, it stops as soon as its limits allow; a
+        robot that stands inside one may move out of it, never further in.
+        """
+        self.environment.surround(surroundings)
+        self._shield.look_again(self._gripper.width)
 
     def move_to_joints(self, positions: Array, gripper_width: float | None, time: float) -> tuple[bool, str]:
         """Move to joint positions (n,) [rad] within the limits; refused while anything else moves.
@@ -187,11 +203,6 @@ class SafetyController:
         """
         if self._latched or not self._active:
             return [], f"chunk {chunk.sequence} came in state {self.state.name}"
-        if self._paused or self._moving:
-            return (
-                [],
-                f"chunk {chunk.sequence} came while {'paused' if self._paused else 'moving to a posture'}",
-            )
         context = Context(now, self.executor.stamp, self.executor.sequence)
         for check in self._checks:
             refusal = check(chunk, context)
@@ -202,6 +213,9 @@ class SafetyController:
                     return [], sentence
                 self._events.append(intervention)
                 return [intervention], sentence
+        if self._paused or self._moving:
+            doing = "paused" if self._paused else "moving to a posture"
+            return [], f"chunk {chunk.sequence} came while {doing}"
         stamp_time = time - (now - chunk.stamp) / NANOSECONDS
         try:
             measured = self._measured_pose(stamp_time) if chunk.composition is Composition.MEASURED else None
@@ -229,20 +243,28 @@ class SafetyController:
         """
         self.tick += 1
         interventions, self._events = self._events, []
-        self._supervise(measured, age, time, interventions)
-        if self._latched:
-            motion = self._shield.follow_stop(self._gripper.width)
-            if motion.resting and self.state is SafetyState.STOPPING:
-                self.state = SafetyState.STOPPED
+        before = self._shield.motion
+        try:
+            self._supervise(measured, age, time, interventions)
+            if not self._latched:
+                self._move(time, interventions)
+                interventions += self._gripper.update(self.executor.gripper(time))
+        except Exception as error:  # whatever broke, the stored stop is there
+            broken = Intervention(InterventionAction.STOP, Reason.INTERNAL, "controller")
+            self._latch(broken, f"the controller failed with {type(error).__name__}: {error}")
+        motion = self._shield.motion
+        if not self._latched:
+            self._set_state(time, motion, interventions)
         else:
-            motion = self._move(time, interventions)
-            interventions += self._gripper.update(self.executor.gripper(time))
-            if not self._latched:  # the motion may have been what latched
-                self._set_state(time, motion, interventions)
+            if motion is before:  # else this tick's motion was what latched
+                motion = self._shield.follow_stop(self._gripper.width)
+            if motion.resting and self.state is SafetyState.STOPPING:
+                self.state = SafetyState.FAULT if self._faulty else SafetyState.STOPPED
         pose = self._kinematics.forward(motion.positions)
-        self.executor.record(time, self._leashed(time, pose, interventions))
         if measured is not None:
             self._measured.append(time, measured.positions)
+        robot = pose if measured is None else self._kinematics.forward(measured.positions)
+        self.executor.record(time, self._leashed(time, robot, interventions))
         setpoint = JointSetpoint(
             now, self.tick, motion.positions, motion.velocities, motion.accelerations,
             self._gripper.width, self.executor.stamp,
@@ -258,12 +280,11 @@ class SafetyController:
 
     def observe(self, states: Sequence[JointState]) -> None:
         """Every joint state that has come, in order; `update` takes the newest of them as `measured`."""
-        for state in states:
-            self._contact.observe(state)
+        self.supervision.observe(states)
 
     def feel(self, force: Array, time: float) -> None:
         """The newest force at the wrist (3,) [N], sensor frame, and the controller's time [s]."""
-        self._contact.feel(force, time)
+        self.supervision.feel(force, time)
 
     @property
     def moving(self) -> bool:
@@ -275,9 +296,7 @@ class SafetyController:
         return self.state in (SafetyState.STOPPING, SafetyState.STOPPED, SafetyState.FAULT)
 
     def _forget_measurements(self) -> None:
-        self.monitor.clear()
-        self._contact.clear()
-        self._frozen.clear()
+        self.supervision.clear()
         self._measured.clear()
 
     def _anchor(self, positions: Array, gripper_width: float, time: float) -> None:
@@ -301,16 +320,14 @@ class SafetyController:
             return
         self._events.append(intervention)
         self.state, self.message = SafetyState.STOPPING, sentence
+        self._faulty = intervention.reason in FAULTS
         self._paused = self._moving = False
 
     def _supervise(
         self, measured: JointState | None, age: float, time: float, interventions: list[Intervention]
     ) -> None:
-        """Look at the measured joints: stale, jumping, far from the command."""
-        command = self._shield.motion
-        finding = self.monitor.look(measured, age, command.positions)
-        if finding is None and measured is not None:
-            finding = self._frozen.look(measured, command.positions) or self._contact.finding
+        """Look at robot and driver."""
+        finding = self.supervision.look(measured, age, self._shield.motion.positions)
         if finding is None:
             return
         intervention, sentence = finding
@@ -321,8 +338,8 @@ class SafetyController:
             self._starved = True
             interventions.append(intervention)
 
-    def _move(self, time: float, interventions: list[Intervention]) -> JointMotion:
-        """Reference, inverse kinematics, tracking, shield."""
+    def _move(self, time: float, interventions: list[Intervention]) -> None:
+        """Reference, inverse kinematics, tracking, shield: one tick of `self._shield.motion`."""
         ease = _EASE_FROM + (1.0 - _EASE_FROM) * (time - self._eased_from) / _EASE_SECONDS
         ease = min(max(ease, _EASE_FROM), 1.0)
         command = self._shield.motion
@@ -356,7 +373,6 @@ class SafetyController:
                 self._ik.anchor(verdict.motion.positions)
                 self._cartesian.anchor(self._kinematics.forward(verdict.motion.positions))
                 self._followed = time
-        return verdict.motion
 
     def _watch_refusals(self, refused: bool) -> None:
         if self._refusals.exceeded(refused):
@@ -390,16 +406,16 @@ class SafetyController:
             )
             self._rest_at_reference()
 
-    def _leashed(self, time: float, command: Pose, interventions: list[Intervention]) -> Pose:
-        """The target pose for the history, no further from the command than the leash."""
+    def _leashed(self, time: float, robot: Pose, interventions: list[Intervention]) -> Pose:
+        """The target pose for the history, no further from the robot than the leash."""
         if self.executor.joint_mode:
-            return command
+            return robot
         wanted = self.executor.targets.at(time)
         share, position, quaternion = tool.leashed(
-            command.position, command.quaternion, wanted.position, wanted.quaternion, _LEASH, _LEASH_ANGLE
+            robot.position, robot.quaternion, wanted.position, wanted.quaternion, _LEASH, _LEASH_ANGLE
         )
         if share < 1.0:
-            length = float(np.linalg.norm(wanted.position - command.position))
+            length = float(np.linalg.norm(wanted.position - robot.position))
             interventions.append(Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", length))
         return Pose(position, quaternion)
 

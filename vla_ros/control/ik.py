@@ -30,8 +30,9 @@ _GAIN = 12.0
 _ANGULAR_WEIGHT = 0.3
 """Metres an orientation error of one radian weighs."""
 _DAMPING, _SINGULAR = 1e-4, 0.04
-"""Least damping, and the smallest singular value below which it grows (reference list, item 12)."""
-_MAX_DAMPING = 0.05
+"""Least damping, and the smallest singular value below which it grows and the tool slows down."""
+_MAX_DAMPING, _SLOWEST = 0.05, 0.2
+"""What the damping grows by in a singularity, and the share of the wanted speed that is left there."""
 _POSTURE, _POSTURE_GAIN, _POSTURE_TWIST = 1e-3, 0.5, 0.1
 _AT_REST = 5e-5
 """A resting reference nearer than this [m and rad] is reached; the joint reference then stands still."""
@@ -104,7 +105,7 @@ class InverseKinematics:
             interventions.append(Intervention(InterventionAction.LIMIT, Reason.TCP_SPEED, "tcp", excess))
         hessian, gradient, smallest = tool.objective(
             jacobian, self._weight, twist, q, self._spec.home,
-            _DAMPING, _MAX_DAMPING, _SINGULAR, _POSTURE, _POSTURE_GAIN, _POSTURE_TWIST,
+            _DAMPING, _MAX_DAMPING, _SINGULAR, _SLOWEST, _POSTURE, _POSTURE_GAIN, _POSTURE_TWIST,
         )  # fmt: skip
         if smallest < _SINGULAR:
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SINGULARITY, "", smallest))

@@ -36,6 +36,10 @@ class MeasurementMonitor:
         """Forget the last joint state (activation, reset)."""
         self._previous = None
 
+    def stale(self, age: float) -> bool:
+        """Whether a joint state received `age` [s] ago says nothing of the robot any more."""
+        return age > self._stale
+
     def resting(self, measured: JointState) -> bool:
         """Whether the robot stands still, as far as the driver reports velocities."""
         return len(measured.velocities) == 0 or float(np.abs(measured.velocities).max()) < _RESTING

@@ -21,8 +21,8 @@ from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
 
 _STEP = 0.012
-"""Shortest time between checked samples of a stop [s].  Between two of them a margin leaves the straight line by at
-most its second derivative times step^2 / 8: below 0.6 mm at 30 m/s^2, more than these arms are allowed."""
+"""Shortest time between checked samples of a stop [s].  Between two of them a margin leaves the straight line
+by at most its second derivative times step^2 / 8: below 0.6 mm at 30 m/s^2, more than these arms may have."""
 _MARGIN = 0.001
 """Margins at the samples must exceed this, which covers what lies between them [m]."""
 _ROUNDING = 1e-9
@@ -76,7 +76,11 @@ class Shield:
         self.motion = motion
         self._stop: Stop | None = None
         self._stop_time = 0.0
-        self._margins = self._present_margins(motion.positions, width)
+        self.look_again(width)
+
+    def look_again(self, width: float) -> None:
+        """The barriers have changed: take the margins of now as those that nothing may make shorter."""
+        self._margins = self._present_margins(self.motion.positions, width)
 
     def judge(self, proposal: JointMotion | None, width: float) -> Verdict:
         """Accept the proposed next motion or advance along the stored stop.
@@ -104,7 +108,7 @@ class Shield:
             self.motion = self._stop.at(self._stop_time)
             if self._stop_time >= self._stop.duration:
                 self._stop = None
-            self._margins = self._present_margins(self.motion.positions, width)
+            self.look_again(width)
         return self.motion
 
     def _present_margins(self, q: Array, width: float) -> list[Array]:

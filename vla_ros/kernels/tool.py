@@ -130,15 +130,17 @@ def _least_singular_value(matrix: Array) -> float:
 
 @compiled(
     (TABLE, VECTOR, NUMBER),
-    *(MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+    *(MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
 )
 def objective(
     jacobian: Array, weight: Array, twist: Array, q: Array, home: Array,
-    damping: float, more: float, singular: float, posture: float, posture_gain: float, posture_twist: float,
+    damping: float, more: float, singular: float, slowest: float,
+    posture: float, posture_gain: float, posture_twist: float,
 ) -> tuple[Array, Array, float]:  # fmt: skip
     """Half of |J v - twist|^2_W + d |v|^2 + posture |v - k (home - q)|^2 as a quadratic programme.
 
-    The null space moves only while the tool does: k grows with the twist up to `posture_gain`.
+    The null space moves only while the tool does: k grows with the twist up to `posture_gain`.  Near a
+    singularity the damping grows and the twist shrinks, both with the least singular value.
 
     Args:
         jacobian: (6, n).
@@ -149,6 +151,7 @@ def objective(
         damping: d far from singularities.
         more: what the damping grows by at a singularity.
         singular: least singular value of the weighted Jacobian below which it grows.
+        slowest: share of the twist that is left in a singularity, so that the way out is open.
         posture: weight of the posture.
         posture_gain: [1/s].
         posture_twist: norm of the twist from which k is whole.
@@ -161,8 +164,9 @@ def objective(
         for i in range(n):
             scaled[r, i] = math.sqrt(weight[r]) * jacobian[r, i]
     smallest = _least_singular_value(scaled)
-    if smallest < singular:
-        damping += more * (1.0 - smallest / singular) ** 2
+    share = min(1.0, smallest / singular)
+    damping += more * (1.0 - share) ** 2
+    share = max(share, slowest)
     size = 0.0
     for r in range(6):
         size += twist[r] * twist[r]
@@ -171,7 +175,7 @@ def objective(
     for i in range(n):
         g = 0.0
         for r in range(6):
-            g += jacobian[r, i] * weight[r] * twist[r]
+            g += jacobian[r, i] * weight[r] * share * twist[r]
         gradient[i] = -g - posture * pull * (home[i] - q[i])
         for j in range(i, n):
             h = 0.0

@@ -255,4 +255,5 @@ def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
         quaternion=quaternion,
         joints=joints,
         composition=composition,
+        frame=message.header.frame_id,
     )

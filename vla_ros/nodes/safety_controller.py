@@ -26,6 +26,7 @@ from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.conversions import to_action_chunk
 from vla_ros.nodes.driver_commands import ArmCommands, GripperCommands
 from vla_ros.nodes.joint_input import JointInput
+from vla_ros.nodes.obstacles import to_obstacle
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.safety_messages import SetpointMessage, StatusMessage
@@ -83,6 +84,7 @@ class SafetyControllerNode(VlaLifecycleNode):
                 (Trigger, "pause", self._on_pause),
                 (Trigger, "resume", self._on_resume),
                 (srv.MoveToJoints, "move_to_joints", self._on_move),
+                (srv.SetObstacles, "set_obstacles", self._on_obstacles),
             )
         ]
 
@@ -230,7 +232,8 @@ class SafetyControllerNode(VlaLifecycleNode):
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> tuple[bool, str]:
-            return self._controller.reset(self._measured, self._joints.width, self._moment())
+            age = time.monotonic() - self._measured_at
+            return self._controller.reset(self._measured, self._joints.width, self._moment(), age)
 
         return self._answer(response, self._call(reset))
 
@@ -246,6 +249,25 @@ class SafetyControllerNode(VlaLifecycleNode):
         return self._answer(
             response, self._call(lambda: self._controller.move_to_joints(positions, width, self._moment()))
         )
+
+    def _on_obstacles(self, request: Any, response: Any) -> Any:
+        if request.frame_id not in ("", self._robot.base_frame):
+            response.message = (
+                f"obstacles are in frame '{request.frame_id}', but must be in '{self._robot.base_frame}'"
+            )
+            return response
+        try:
+            # the slow part, on this thread; the control thread only takes the result over
+            prepared = self._controller.environment.prepare([to_obstacle(item) for item in request.obstacles])
+        except ConfigurationError as error:
+            response.message = str(error)
+            return response
+
+        def surround() -> tuple[bool, str]:
+            self._controller.surround(prepared)
+            return True, f"{len(prepared.obstacles)} obstacle(s) around the robot"
+
+        return self._answer(response, self._call(surround))
 
     def _report(self) -> None:
         """Status, diagnostics and log, off the control thread."""

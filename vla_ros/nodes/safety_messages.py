@@ -97,6 +97,11 @@ class StatusMessage:
         message.chunk_delay = controller.executor.delay
         message.chunk_sequence = controller.executor.sequence
         message.observation_stamp = to_time(controller.executor.stamp)
+        delays = controller.executor.delays
+        message.chunk_delay_first, message.chunk_delay_p50, message.chunk_delay_p95 = (
+            delays.first, delays.p50, delays.p95,
+        )  # fmt: skip
+        message.driver = controller.supervision.driver
         if tick is not None:
             message.reference_pose = pose_message(tick.reference.position, tick.reference.quaternion)
             message.gripper_width = tick.setpoint.gripper_width

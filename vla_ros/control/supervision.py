@@ -1,0 +1,67 @@
+"""Everything that is watched of robot and driver while the controller runs: one finding a tick at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vla_ros.control.load import ContactMonitor, FrozenJoints
+from vla_ros.control.monitor import MeasurementMonitor
+from vla_ros.robots.kinematics import Kinematics
+from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import Array, Intervention, InterventionAction, JointState, Reason
+
+FAULTS = frozenset(
+    {
+        Reason.STALE_JOINT_STATE,
+        Reason.FROZEN_JOINT_STATE,
+        Reason.JOINT_STATE_JUMP,
+        Reason.DRIVER,
+        Reason.INTERNAL,
+    }
+)
+"""Reasons of stops that end in FAULT: something is broken that a reset alone does not mend."""
+
+Finding = tuple[Intervention, str]
+"""What was found, and one plain sentence."""
+
+
+class Supervision:
+    """The measured joints, touches, and what the driver says of itself."""
+
+    def __init__(self, spec: RobotSpec, kinematics: Kinematics, period: float) -> None:
+        """`period` is the tick [s]."""
+        self._monitor = MeasurementMonitor(spec, period)
+        self._contact = ContactMonitor(spec, kinematics)
+        self._frozen = FrozenJoints(spec)
+        self.driver = ""
+        """What keeps the driver from following commands, one plain sentence; empty: nothing does."""
+
+    def clear(self) -> None:
+        """Forget what was measured (activation, reset)."""
+        self._monitor.clear()
+        self._contact.clear()
+        self._frozen.clear()
+
+    def observe(self, states: Sequence[JointState]) -> None:
+        """Every joint state that has come, in order."""
+        for state in states:
+            self._contact.observe(state)
+
+    def feel(self, force: Array, time: float) -> None:
+        """The newest force at the wrist (3,) [N], sensor frame, and when it came [s]."""
+        self._contact.feel(force, time)
+
+    def look(self, measured: JointState | None, age: float, commanded: Array) -> Finding | None:
+        """What is wrong now; None when nothing is.  Arguments as `MeasurementMonitor.look`."""
+        if self.driver:
+            return Intervention(InterventionAction.STOP, Reason.DRIVER, "driver"), self.driver
+        finding = self._monitor.look(measured, age, commanded)
+        if finding is None and measured is not None:
+            finding = self._frozen.look(measured, commanded) or self._contact.finding
+        return finding
+
+    def objection_to_reset(self, measured: JointState | None, age: float) -> str:
+        """Why motion must not begin again; empty when it may.  `age`: of the joint state [s]."""
+        if measured is None or self._monitor.stale(age) or not self._monitor.resting(measured):
+            return "reset needs fresh joint states of a robot at rest"
+        return f"reset needs a driver that follows commands: {self.driver}" if self.driver else ""
