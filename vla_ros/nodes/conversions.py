@@ -40,6 +40,18 @@ def to_time(stamp: int) -> Time:
     return Time(sec=seconds, nanosec=nanoseconds)
 
 
+def put_time(time: Time, stamp: int) -> None:
+    """`to_time` into a message that is there already."""
+    time.sec, time.nanosec = divmod(max(stamp, 0), NANOSECONDS)
+
+
+def writable(message: Any, field: str, count: int, kind: str = "d") -> NDArray[np.generic]:
+    """Give a message field `count` floats of an `array` type code; a view through which to write to them."""
+    setattr(message, field, array.array(kind, bytes(count * array.array(kind).itemsize)))
+    # the setter made a copy
+    return np.frombuffer(getattr(message, field), dtype=kind)
+
+
 def doubles(values: Array) -> array.array[float]:
     """Any float array to the flat array message fields take without copying element by element."""
     result = array.array("d")

@@ -9,10 +9,9 @@ import importlib
 from typing import Any
 
 from rclpy.action import ActionClient
-from std_msgs.msg import Float64MultiArray
 
 from vla_ros.errors import MachineError
-from vla_ros.nodes.conversions import doubles
+from vla_ros.nodes.conversions import writable
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
@@ -44,20 +43,17 @@ class ArmCommands:
         """Raises `MachineError` when the driver's message package is missing."""
         driver = spec.driver
         message_type = import_type(driver.command_type, spec.name)
-        self._grouped = driver.command_type.endswith("JointGroupCommand")
         self._message = message_type()
-        if self._grouped:
+        if driver.command_type.endswith("JointGroupCommand"):
             self._message.name = str(driver.extra.get("group", "arm"))
+            self._values = writable(self._message, "cmd", spec.dof, "f")
+        else:
+            self._values = writable(self._message, "data", spec.dof)
         self._publisher = node.create_publisher(message_type, driver.command_topic, 1)
 
     def send(self, positions: Array) -> None:
         """Publish joint positions (n,) [rad]."""
-        if self._grouped:
-            self._message.cmd = positions.tolist()
-        elif isinstance(self._message, Float64MultiArray):
-            self._message.data = doubles(positions)
-        else:
-            self._message.data = positions.tolist()
+        self._values[:] = positions
         self._publisher.publish(self._message)
 
     def destroy(self, node: Any) -> None:

@@ -69,7 +69,7 @@ class SafetyControllerNode(VlaLifecycleNode):
         self._controller = SafetyController(contract, self._period)
         self._arm = ArmCommands(self, self._robot)
         self._gripper = GripperCommands(self, self._robot)
-        self._setpoint = SetpointMessage(self, self._robot.base_frame)
+        self._setpoint = SetpointMessage(self, self._robot.base_frame, self._robot.dof)
         self._status = StatusMessage(self, self._robot.base_frame)
         self._lock = threading.Lock()
         self._requests: deque[tuple[Any, list[Any], threading.Event]] = deque()

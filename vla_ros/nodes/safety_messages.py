@@ -9,7 +9,7 @@ from vla_ros import msg
 from vla_ros.control.controller import SafetyController, Tick
 from vla_ros.control.loop import LoopStatistics
 from vla_ros.nodes import topics
-from vla_ros.nodes.conversions import doubles, pose_message, to_time
+from vla_ros.nodes.conversions import pose_message, put_time, to_time, writable
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import Intervention, JointState
 
@@ -20,24 +20,27 @@ _MOST_LISTED = 32
 class SetpointMessage:
     """`/vla/joint_setpoint`, every tick, one message used again."""
 
-    def __init__(self, node: Any, base_frame: str) -> None:
-        """Create the publisher."""
+    def __init__(self, node: Any, base_frame: str, dof: int) -> None:
+        """Create the publisher; nothing is allocated afterwards."""
         self._publisher = node.create_publisher(msg.JointSetpoint, topics.JOINT_SETPOINT, topics.RELIABLE)
         self._message = msg.JointSetpoint()
         self._message.header.frame_id = base_frame
+        self._positions = writable(self._message, "positions", dof)
+        self._velocities = writable(self._message, "velocities", dof)
+        self._accelerations = writable(self._message, "accelerations", dof)
 
     def publish(self, tick: Tick, sequence: int) -> None:
         """Publish one tick; `sequence` is that of the chunk in execution."""
         message, setpoint = self._message, tick.setpoint
-        message.header.stamp = to_time(setpoint.stamp)
+        put_time(message.header.stamp, setpoint.stamp)
         message.tick = setpoint.tick
-        message.positions = doubles(setpoint.positions)
-        message.velocities = doubles(setpoint.velocities)
-        message.accelerations = doubles(setpoint.accelerations)
+        self._positions[:] = setpoint.positions
+        self._velocities[:] = setpoint.velocities
+        self._accelerations[:] = setpoint.accelerations
         message.gripper_width = setpoint.gripper_width
         message.state = int(tick.state)
         message.chunk_sequence = sequence
-        message.observation_stamp = to_time(setpoint.observation_stamp)
+        put_time(message.observation_stamp, setpoint.observation_stamp)
         self._publisher.publish(message)
 
     def destroy(self, node: Any) -> None:
