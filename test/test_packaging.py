@@ -98,7 +98,13 @@ def test_every_interface_is_built() -> None:
 def test_the_stand_ins_of_the_drivers_are_kept_from_colcon() -> None:
     assert (ROOT / "compat" / "COLCON_IGNORE").exists()
     names = {path.parent.name for path in (ROOT / "compat").glob("*/package.xml")}
-    assert names == {"control_msgs", "franka_msgs", "interbotix_xs_msgs"}
+    assert names == {
+        "control_msgs",
+        "controller_manager_msgs",
+        "franka_msgs",
+        "interbotix_xs_msgs",
+        "ur_dashboard_msgs",
+    }
 
 
 def test_every_executable_runs_a_node() -> None:

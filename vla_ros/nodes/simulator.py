@@ -17,8 +17,10 @@ from vla_ros.nodes.camera_topics import CameraTopics
 from vla_ros.nodes.conversions import to_time
 from vla_ros.nodes.driver_topics import DriverTopics
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.nodes.simulated_driver import make_surface
 from vla_ros.robots import load_robot
 from vla_ros.robots.spec import CameraSpec, RobotSpec
+from vla_ros.sim.drivers import make_driver
 from vla_ros.sim.goal import TASKS
 from vla_ros.sim.realtime import CameraLoop, PhysicsLoop, Sample
 from vla_ros.sim.render import BACKENDS
@@ -47,6 +49,9 @@ class Simulator(VlaNode):
         Parameter("camera_rate", 0.0, "Images a second of each camera [Hz]; 0: the robot's own.", 0.0, 120.0),
         Parameter("physics_rate", 500, "Time steps a second [Hz].", 500, 2000),
         Parameter("renderer", "auto", "How images are made.", choices=BACKENDS),
+        Parameter("driver_patience", 0.0, "Factor on the timeouts of the simulated driver, for a machine "
+                  "whose clock stutters; 1: the real driver's, 0: a driver that follows whatever it is sent.",
+                  0.0, 100.0),
         Parameter("publish_clock", False, "Publish /clock; stamps are then simulated time from 0."),
     )  # fmt: skip
 
@@ -59,7 +64,16 @@ class Simulator(VlaNode):
         if not task and not instruction.strip():
             task = "pick"
         timestep = 1.0 / self.value("physics_rate")
-        self._world = World(spec, task, self.value("seed"), instruction, timestep, cameras)
+        patience = self.value("driver_patience")
+        self._world = World(
+            spec,
+            task,
+            self.value("seed"),
+            instruction,
+            timestep,
+            cameras,
+            driver=make_driver(spec, patience),
+        )
         self._lock = threading.Lock()
         self._scene = 0
         self._clocked = self.value("publish_clock")
@@ -67,6 +81,7 @@ class Simulator(VlaNode):
         self._clock_every = max(1, round(spec.simulated_joint_state_rate / CLOCK_RATE))
         self._samples = 0
         self._driver = DriverTopics(self, spec, self._world, self._lock)
+        self._surface = make_surface(self, spec, self._world, self._lock) if patience else None
         self._camera_topics = CameraTopics(self, cameras)
         self._status = self.create_publisher(msg.EpisodeStatus, topics.SIMULATOR_STATUS, topics.RELIABLE)
         self.create_service(StartEpisode, "~/reset_scene", self._reset_scene)
@@ -163,6 +178,8 @@ class Simulator(VlaNode):
         self._cameras.stop()
         self._physics.stop()
         self._driver.close()
+        if self._surface is not None:
+            self._surface.close()
 
 
 def main() -> int:

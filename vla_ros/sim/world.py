@@ -10,7 +10,7 @@ import numpy as np
 from vla_ros.errors import ActionError, ConfigurationError
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.sim.arm import finger_levers, finger_positions, opening_width
-from vla_ros.sim.drivers import make_driver
+from vla_ros.sim.drivers import Driver, make_driver
 from vla_ros.sim.judge import BlockState, Judge, Verdict
 from vla_ros.sim.objects import COLOURS
 from vla_ros.sim.render import Renderer, make_renderer
@@ -48,6 +48,7 @@ class World:
         timestep: float = 0.001,
         cameras: Mapping[str, CameraSpec] | None = None,
         renderer: str = "auto",
+        driver: Driver | None = None,
     ) -> None:
         self.spec = spec
         self.cameras = dict(spec.cameras if cameras is None else cameras)
@@ -55,7 +56,8 @@ class World:
         self.data = mujoco.MjData(self.model)
         self._renderer_kind = renderer
         self._renderer: Renderer | None = None
-        self._driver = make_driver(spec)
+        self.driver = make_driver(spec) if driver is None else driver
+        """What commands go through; by default one that follows whatever it is sent."""
         self._index()
         self._effort, self._efforts = np.zeros(spec.dof), 0
         self._mean_effort: Array = np.zeros(spec.dof)
@@ -122,7 +124,7 @@ class World:
         mujoco.mj_resetData(self.model, data)
         data.qpos[self._q] = spec.home
         data.qpos[self._finger_q] = spec.gripper.joint_at_max_width
-        self._driver.reset(spec.home)
+        self.driver.reset(spec.home)
         self._target = np.array(spec.home)
         self._width_goal = self._width_target = spec.gripper.max_width
         self.set_gripper(spec.gripper.max_width)
@@ -152,7 +154,7 @@ class World:
 
     def set_joint_command(self, positions: Array) -> None:
         """What the driver is told, (n,) [rad].  Raises `ActionError` when it is malformed."""
-        self._driver.command(positions, self.data.time)
+        self.driver.command(positions, self.data.time)
 
     def set_gripper(self, width: float, force: float | None = None, speed: float | None = None) -> None:
         """Move the fingers to an opening `width` [m] with at most `force` [N] and `speed` [m/s].
@@ -177,7 +179,7 @@ class World:
         model, data, timestep = self.model, self.data, self.model.opt.timestep
         stride = self._width_speed * timestep
         for _ in range(count):
-            target = self._driver.tick(data.time + timestep)
+            target = self.driver.tick(data.time + timestep)
             # The target is that of the step's end.  Damping of servo and joint is made up for by leading the
             # target by damping / kp times its velocity.
             data.ctrl[self._u] = target + self._lead * (target - self._target) / timestep
@@ -210,6 +212,14 @@ class World:
             self._mean_effort = self._effort / self._efforts
             self._effort, self._efforts = np.zeros(self.spec.dof), 0
         return data.qpos[self._q].copy(), data.qvel[self._v].copy(), self._mean_effort
+
+    def joint_positions(self) -> Array:
+        """Measured positions (n,) [rad]."""
+        return np.asarray(self.data.qpos[self._q], dtype=np.float64).copy()
+
+    def joint_target(self) -> Array:
+        """Where the servos are told to be (n,) [rad]."""
+        return self._target
 
     def gripper_width(self) -> float:
         """Measured opening [m]."""

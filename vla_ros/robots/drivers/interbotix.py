@@ -15,8 +15,9 @@ from vla_ros.robots.drivers.condition import READY, DriverCondition, Request, St
 from vla_ros.robots.spec import RobotSpec
 
 POSITION_MODE = "position"
-_POSITION_REGISTER = 3
-_TIMED = 0b100
+OPERATING_MODES = {"current": 0, "velocity": 1, POSITION_MODE: 3, "ext_position": 4, "pwm": 16}
+"""Values of register Operating_Mode."""
+TIMED = 0b100
 """Bit of register Drive_Mode: the profile counts in time."""
 _SPEED_UNIT = 0.229 * 2.0 * np.pi / 60.0
 """Of register Profile_Velocity [rad/s]."""
@@ -96,7 +97,7 @@ class InterbotixAdapter:
             return DriverCondition(
                 False, "the WidowX has no torque; support the arm before it is recovered", True
             )
-        if not (self._all("Operating_Mode", _POSITION_REGISTER) and self._drive_fits):
+        if not (self._in_position_mode and self._drive_fits):
             return DriverCondition(False, "the WidowX is not in position mode with a velocity profile", True)
         if not self._profile_fits:
             values = f"{self._profile.velocity} and {self._profile.acceleration}"
@@ -117,7 +118,7 @@ class InterbotixAdapter:
         return torque + self._settings()
 
     def _settings(self) -> tuple[Request, ...]:
-        if not (self._all("Operating_Mode", _POSITION_REGISTER) and self._drive_fits):
+        if not (self._in_position_mode and self._drive_fits):
             values = {
                 "cmd_type": "group",
                 "name": self._group,
@@ -139,8 +140,12 @@ class InterbotixAdapter:
         return (*(self._register(*register) for register in registers), *self.questions)
 
     @property
+    def _in_position_mode(self) -> bool:
+        return self._all("Operating_Mode", OPERATING_MODES[POSITION_MODE])
+
+    @property
     def _drive_fits(self) -> bool:
-        return all(bool(value & _TIMED) == self._profile.timed for value in self._values["Drive_Mode"])
+        return all(bool(value & TIMED) == self._profile.timed for value in self._values["Drive_Mode"])
 
     @property
     def _profile_fits(self) -> bool:

@@ -117,6 +117,14 @@ class UrDouble(LatchingDriver):
         self.safety_mode, self.program_running = SafetyMode.PROTECTIVE_STOP, False
         self._stopped_at = time
 
+    def stop_program(self, time: float) -> None:
+        """Dashboard service stop: the program ends, and with it the motion."""
+        if self.following and not self._first and self._braking is None:
+            moving = time - self._begin <= self._timeout
+            speed = self._velocity if moving else np.zeros_like(self._target)
+            self._braking = Braking(self._target, speed, STOPJ, time)
+        self.program_running = False
+
     # -- the way back
 
     def unlock_protective_stop(self, time: float) -> tuple[bool, str]:
