@@ -227,7 +227,8 @@ def test_torque_is_switched_on_by_a_person_only():
     condition = adapter.condition(1.0)
     assert "no torque" in condition.sentence and condition.recoverable
     assert adapter.start_up(1.0) == ()
-    assert names(adapter.recovery(1.0)) == ["torque_enable"]
+    torque, *questions = adapter.recovery(1.0)
+    assert torque.name == "/wx250s/torque_enable" and tuple(questions) == adapter.questions
 
 
 def test_one_motor_without_torque_is_enough():

@@ -98,9 +98,12 @@ class DriverLink:
                 node.destroy_client(client)
 
     async def recover(self) -> tuple[bool, str]:
-        """Bring the driver back, which only a person may decide.  Returns whether it worked, and a sentence."""
-        if self._busy:
-            return False, "the driver is being set up or recovered already"
+        """Bring the driver back, which only a person may decide.  Returns whether it worked, and why not."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while self._busy:
+            if time.monotonic() > deadline:
+                return False, "the driver is being set up or recovered already"
+            await self._sleep(LOOK_PERIOD)
         self._look()
         if self._condition.ready:
             return True, "the driver is ready; nothing to recover"

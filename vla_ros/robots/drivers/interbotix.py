@@ -114,8 +114,9 @@ class InterbotixAdapter:
         """Torque, then mode and profile."""
         if any(name not in self._values for name in REGISTERS):
             return ()
-        torque = () if self._all("Torque_Enable", 1) else (self._torque(),)
-        return torque + self._settings()
+        if self._all("Torque_Enable", 1):
+            return self._settings()
+        return (self._torque(), *(self._settings() or self.questions))
 
     def _settings(self) -> tuple[Request, ...]:
         if not (self._in_position_mode and self._drive_fits):
