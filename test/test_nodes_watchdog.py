@@ -28,7 +28,7 @@ class Watched:
 
     def __init__(self, made: Bench) -> None:
         self.bench = bench = made
-        self.alive = {"inference", "operator", "safety_controller"}
+        self.alive = {"inference", "operator", "safety_controller", "safety_status"}
         self.state, self.message = SafetyState.RUNNING, ""
         self.calls: list[str] = []
         self.diagnostics = bench.listen(DiagnosticArray, topics.DIAGNOSTICS)
@@ -39,7 +39,10 @@ class Watched:
             for source in ("inference", "operator")
         }
         self._status = bench.talk(msg.SafetyStatus, topics.SAFETY_STATUS)
+        self._setpoint = bench.talk(msg.JointSetpoint, topics.JOINT_SETPOINT)
         self._tick = 0
+        self.loop_hangs = False
+        """Whether the same tick comes again and again."""
         for name in ("pause", "resume", "emergency_stop"):
             probe.create_service(Trigger, f"/safety_controller/{name}", self._service(name))
         probe.create_timer(0.05, self._speak)
@@ -65,8 +68,10 @@ class Watched:
                 publisher.publish(message)
         if "safety_controller" in self.alive:
             self._tick += 10
-            status = msg.SafetyStatus(state=int(self.state), message=self.message, tick=self._tick)
-            self._status.publish(status)
+        if "safety_controller" in self.alive or self.loop_hangs:
+            self._setpoint.publish(msg.JointSetpoint(tick=self._tick))
+        if "safety_status" in self.alive:
+            self._status.publish(msg.SafetyStatus(state=int(self.state), message=self.message))
 
     def instruct(self, text: str) -> None:
         self.bench.talk(String, topics.INSTRUCTION, topics.LATCHED).publish(String(data=text))
@@ -83,13 +88,10 @@ class Watched:
         ]
         return values[-1] if values else ""
 
-    def all_alive(self) -> bool:
-        return all(self.life(source) == "alive" for source in self.alive)
-
 
 def watched(bench: Any, **parameters: Any) -> Watched:
     # the one executor of the bench serves both sides, so its delays are also those of the doubles
-    timeouts = {f"{source}_timeout": 1.0 for source in ("policy", "operator", "controller")}
+    timeouts = {f"{source}_timeout": 1.0 for source in ("policy", "operator", "controller", "status")}
     double = Watched(bench(WatchdogNode, **{**timeouts, "resume_after": 0.3, **parameters}))
     assert double.bench.until(lambda: double.life("inference") == "alive")
     return double
@@ -153,32 +155,32 @@ def test_a_lost_controller_owes_a_stop_and_the_ur_is_told_through_its_dashboard(
         return response
 
     double.bench.probe.create_service(Trigger, "/dashboard_client/stop", stop)
-    double.alive.remove("safety_controller")
+    double.alive -= {"safety_controller", "safety_status"}
     assert double.bench.until(lambda: bool(told))
     assert "dashboard" in double.bench.complaint()
     # the service of the silent one is called all the same: it may only be its loop that hangs
     assert double.bench.until(lambda: "emergency_stop" in double.calls)
     double.state = SafetyState.RUNNING
-    double.alive.add("safety_controller")
+    double.alive |= {"safety_controller", "safety_status"}
     assert double.bench.until(lambda: double.state is SafetyState.STOPPED)
     assert len(told) == 1
 
 
-def test_a_controller_whose_loop_hangs_is_lost_although_its_process_speaks(bench: Any) -> None:
+@pytest.mark.parametrize("part", ["safety_controller", "safety_status"])
+def test_of_a_controller_both_the_loop_and_the_answering_thread_must_live(bench: Any, part: str) -> None:
     double = watched(bench)
-    assert double.bench.until(lambda: double.life("safety_controller") == "alive")
-    double._tick -= 10
-    double.alive.remove("safety_controller")
-    frozen = msg.SafetyStatus(state=int(SafetyState.RUNNING), tick=double._tick)
-    double.bench.probe.create_timer(0.05, lambda: double._status.publish(frozen))
-    assert double.bench.until(lambda: double.life("safety_controller") == "lost")
+    assert double.bench.until(lambda: double.life(part) == "alive")
+    double.loop_hangs = True
+    double.alive.remove(part)
+    assert double.bench.until(lambda: double.life(part) == "lost")
+    assert double.bench.until(lambda: "emergency_stop" in double.calls)
 
 
 def test_a_controller_that_goes_off_duty_is_not_lost(bench: Any) -> None:
     double = watched(bench)
     assert double.bench.until(lambda: double.life("safety_controller") == "alive")
     events = double.bench.talk(TransitionEvent, "/safety_controller/transition_event")
-    double.alive.remove("safety_controller")
+    double.alive -= {"safety_controller", "safety_status"}
     double.bench.until(lambda: False, 0.1)
     event = TransitionEvent()
     event.goal_state.id = State.TRANSITION_STATE_DEACTIVATING

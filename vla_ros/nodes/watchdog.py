@@ -8,6 +8,7 @@ from typing import Any
 
 from lifecycle_msgs.msg import State, TransitionEvent
 from rclpy.clock import Clock, ClockType
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -18,6 +19,7 @@ from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.types import SafetyState
 
 INTERVAL = 0.05
@@ -25,7 +27,8 @@ INTERVAL = 0.05
 DIAGNOSTICS_PERIOD = 0.5
 ASK_AGAIN = 0.25
 """Seconds after which a request without an effect is made again."""
-CONTROLLER, POLICY, OPERATOR = "safety_controller", "inference", "operator"
+CONTROLLER, STATUS, POLICY, OPERATOR = "safety_controller", "safety_status", "inference", "operator"
+LAST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SERVICES = {Request.PAUSE: "pause", Request.RESUME: "resume", Request.EMERGENCY_STOP: "emergency_stop"}
 
 
@@ -33,9 +36,12 @@ class WatchdogNode(VlaNode):
     """Wires `Watchdog` and `Enforcer` to the graph."""
 
     PARAMETERS = (
-        Parameter("policy_timeout", 0.3, "Silence of the policy that pauses the robot [s].", 0.15, 30.0),
+        Parameter("policy_timeout", 0.5, "Silence of the policy that pauses the robot [s].", 0.15, 30.0),
         Parameter("operator_timeout", 0.3, "Silence of the operator that stops it [s].", 0.15, 30.0),
-        Parameter("controller_timeout", 0.3, "Silence of the controller that stops it [s].", 0.15, 30.0),
+        Parameter(
+            "controller_timeout", 0.3, "Silence of the controller's loop that stops it [s].", 0.15, 30.0
+        ),
+        Parameter("status_timeout", 1.0, "Silence of the controller's status that stops it [s].", 0.2, 30.0),
         Parameter(
             "operator_required", False, "Whether the operator's heartbeat (a dead-man switch) is needed."
         ),
@@ -60,7 +66,9 @@ class WatchdogNode(VlaNode):
         super().__init__("watchdog")
         rules = [
             Rule(POLICY, "the policy", self.value("policy_timeout"), Order.HOLD),
-            Rule(CONTROLLER, "the safety controller", self.value("controller_timeout"), Order.DRIVER_STOP),
+            Rule(CONTROLLER, "the control loop", self.value("controller_timeout"), Order.DRIVER_STOP),
+            # it speaks from the thread that would have to answer a request to stop
+            Rule(STATUS, "the safety controller", self.value("status_timeout"), Order.DRIVER_STOP),
         ]
         if self.value("operator_required"):
             rules.append(
@@ -71,7 +79,7 @@ class WatchdogNode(VlaNode):
         self._enforcer = Enforcer(self.value("resume_after"))
         self._driver_stop = DRIVER_STOPS[self.value("driver")]
         self._report: Report | None = None
-        self._tick, self._order = 0, Order.NONE
+        self._statuses, self._order = 0, Order.NONE
         self._asked: dict[Request, tuple[Any, float]] = {}
         self._clients_of = {
             request: self.create_client(Trigger, f"/{CONTROLLER}/{name}")
@@ -81,6 +89,10 @@ class WatchdogNode(VlaNode):
             self._clients_of[Request.DRIVER_STOP] = self.create_client(Trigger, self._driver_stop.service)
         self.create_subscription(msg.Heartbeat, topics.HEARTBEAT, self._on_heartbeat, topics.RELIABLE)
         self.create_subscription(msg.SafetyStatus, topics.SAFETY_STATUS, self._on_status, topics.RELIABLE)
+        # the newest tick at every check: a thousand a second need not wake anybody
+        self._setpoints = self.create_subscription(
+            msg.JointSetpoint, topics.JOINT_SETPOINT, unused, LAST, callback_group=Polled()
+        )
         self.create_subscription(String, topics.INSTRUCTION, self._on_instruction, topics.LATCHED)
         for source in (POLICY, CONTROLLER):
             self.create_subscription(
@@ -99,15 +111,14 @@ class WatchdogNode(VlaNode):
     # What is heard.
 
     def _on_heartbeat(self, message: msg.Heartbeat) -> None:
-        if message.source != CONTROLLER:
+        if message.source not in (CONTROLLER, STATUS):
             self._watchdog.beat(message.source, message.count, time.monotonic())
 
     def _on_status(self, message: msg.SafetyStatus) -> None:
         now, state = time.monotonic(), SafetyState(message.state)
         self._report = Report(now, state, state is SafetyState.HOLDING and message.message == "paused")
-        # a status proves that the process lives, a new tick that its control thread does too
-        count = message.tick if message.tick else -int(message.header.stamp.nanosec) - 1
-        self._watchdog.beat(CONTROLLER, count, now)
+        self._statuses += 1
+        self._watchdog.beat(STATUS, self._statuses, now)
 
     def _on_instruction(self, message: String) -> None:
         # without an instruction nobody waits for the policy: the robot may go home while one is loaded
@@ -116,11 +127,15 @@ class WatchdogNode(VlaNode):
     def _on_transition(self, source: str, event: TransitionEvent) -> None:
         if event.goal_state.id != State.PRIMARY_STATE_ACTIVE:
             self._watchdog.dismiss(source)
+            if source == CONTROLLER:
+                self._watchdog.dismiss(STATUS)
 
     # What is done.
 
     def _check(self) -> None:
         now = time.monotonic()
+        for message, _ in taken(self._setpoints):
+            self._watchdog.beat(CONTROLLER, message.tick, now)
         verdict = self._verdict = self._watchdog.check(now)
         self._longest_stall = max(self._longest_stall, verdict.stall)
         if verdict.order is not self._order:
