@@ -67,7 +67,7 @@ def measure(plan: Plan, folder: Path) -> dict[str, Any]:
         timeout=0.0,
         home_first=False,
         rate=POLICY_RATE,
-        parameters={"inference": {"policy_rate": POLICY_RATE}},
+        parameters={"inference": {"policy_rate": POLICY_RATE}, "safety_controller": {"check_driver": False}},
     )
     source = {
         "contract": str(contract),

@@ -200,7 +200,7 @@ def test_a_driver_that_is_not_there_is_unknown_and_recovery_says_so() -> None:
 def test_a_missing_message_package_is_a_plain_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     class Strange:
         topics = (StatusTopic("/nowhere", "no_such_msgs/msg/State"),)
-        questions = ()
+        questions = kinds = ()
 
     monkeypatch.setattr(driver_link, "make_adapter", lambda spec: Strange())
     with pytest.raises(MachineError, match="needs no_such_msgs/msg/State, but package no_such_msgs is not"):

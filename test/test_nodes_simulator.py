@@ -124,7 +124,7 @@ def bench() -> Iterator[Callable[..., Bench]]:
 
 @pytest.mark.parametrize("robot", ["panda", "ur5", "widowx"])
 def test_it_publishes_what_the_driver_and_the_cameras_would(bench: Any, robot: str) -> None:
-    table = bench(robot)
+    table = bench(robot, driver_patience=0.0)
     driver = table.spec.driver
     joints = table.listen(JointState, driver.joint_state_topic)
     grips = table.listen(JointState, str(driver.gripper["joint_state_topic"]))

@@ -96,7 +96,7 @@ def test_an_inactive_controller_is_said_and_activated_by_recovery_alone(told, wo
 
 
 def test_an_old_robot_state_counts_as_none():
-    assert "no robot state" in franka_adapter(time=10.0).condition(11.5).sentence
+    assert "no robot state" in franka_adapter(time=10.0).condition(13.5).sentence
 
 
 # -- UR ----------------------------------------------------------------------------------------------------

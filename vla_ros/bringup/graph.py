@@ -112,7 +112,8 @@ def graph(options: GraphOptions) -> list[Process]:
         recorded = {"contract": options.robot, "output": options.record, "cameras": options.record_cameras}
         processes.append(Process("recorder", {**common, **recorded}))
     processes += [
-        Process("safety_controller", told),
+        # Gazebo has ros2_control's controllers, but nothing of the drivers' own
+        Process("safety_controller", {**told, "check_driver": options.sim != "gazebo"}),
         Process("ingester", told),
         Process("inference", {**told, "policy_delay": options.policy_delay}),
         Process("chunker", told),

@@ -20,6 +20,7 @@ from vla_ros.nodes import topics
 from vla_ros.nodes.driver_commands import import_type
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.robots.drivers import DriverCondition, Request, StatusTopic, make_adapter
+from vla_ros.robots.drivers.condition import READY
 from vla_ros.robots.spec import RobotSpec
 
 LOOK_PERIOD = 0.02
@@ -37,6 +38,27 @@ _NEWEST_OF_ANY = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
+class Unchecked:
+    """In place of a link: a driver that nobody asks counts as ready."""
+
+    def condition(self) -> DriverCondition:
+        """Ready."""
+        return READY
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def destroy(self, node: Any) -> None:
+        """Nothing to do."""
+
+    async def recover(self) -> tuple[bool, str]:
+        """Not possible."""
+        return False, "the driver is not checked (parameter check_driver), so it cannot be recovered either"
+
+
 class DriverLink:
     """One robot's driver.  `condition` may be asked from any thread."""
 
@@ -49,11 +71,9 @@ class DriverLink:
         self._node, self._say = node, say
         self._adapter = make_adapter(spec)
         self._group = ReentrantCallbackGroup()
-        self._kinds = {
-            request.kind: import_type(request.kind, spec.name) for request in self._adapter.questions
-        }
-        self._robot = spec.name
-        self._subscriptions = {topic: self._subscribe(topic) for topic in self._adapter.topics}
+        # all now: what is missing must refuse to configure, and an import would hold the executor up later
+        self._kinds = {kind: import_type(kind, spec.name) for kind in self._adapter.kinds}
+        self._subscriptions = {topic: self._subscribe(topic, spec.name) for topic in self._adapter.topics}
         self._clients: dict[str, Any] = {}
         self._condition = self._adapter.condition(time.monotonic())
         self._busy = self._set_up = False
@@ -61,8 +81,8 @@ class DriverLink:
         self._waiting: set[Future] = set()
         self._timer: Any = None
 
-    def _subscribe(self, topic: StatusTopic) -> Any:
-        kind = import_type(topic.kind, self._robot)
+    def _subscribe(self, topic: StatusTopic, robot: str) -> Any:
+        kind = import_type(topic.kind, robot)
         qos = topics.LATCHED if topic.latched else _NEWEST_OF_ANY
         return self._node.create_subscription(kind, topic.name, unused, qos, callback_group=Polled())
 
@@ -169,10 +189,11 @@ class DriverLink:
             if time.monotonic() > deadline:
                 return self._condition.sentence
             await self._sleep(2 * LOOK_PERIOD)
+            self._look()
         return ""
 
     async def _ask(self, request: Request) -> str:
-        kind = self._kinds.setdefault(request.kind, import_type(request.kind, self._robot))
+        kind = self._kinds[request.kind]
         action = "/action/" in request.kind
         client = self._clients.get(request.name)
         if client is None:

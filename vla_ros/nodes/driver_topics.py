@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Float64MultiArray
 
@@ -23,6 +24,8 @@ from vla_ros.types import Array
 WRENCH_TOPIC = "/simulator/wrench"
 """Where the driver has no wrench topic of its own."""
 WRENCH_RATE = 100.0
+COMMANDS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+"""Deep: a command that a stalled process drops would look to the double like a leap of the controller."""
 
 
 class DriverTopics:
@@ -64,7 +67,7 @@ class DriverTopics:
                 Float64MultiArray,
                 driver.command_topic,
                 lambda message: self._command(message.data),
-                topics.RELIABLE,
+                COMMANDS,
             )
             return
         try:
@@ -84,7 +87,7 @@ class DriverTopics:
                     f"a command for group '{message.name}' was ignored; the arm is group '{group}'."
                 )
 
-        self._node.create_subscription(JointGroupCommand, driver.command_topic, take, topics.RELIABLE)
+        self._node.create_subscription(JointGroupCommand, driver.command_topic, take, COMMANDS)
 
     def _command(self, positions: Any) -> None:
         try:

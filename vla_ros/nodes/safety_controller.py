@@ -25,6 +25,7 @@ from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.conversions import to_action_chunk
 from vla_ros.nodes.driver_commands import ArmCommands, GripperCommands
+from vla_ros.nodes.driver_link import DriverLink, Unchecked
 from vla_ros.nodes.joint_input import JointInput
 from vla_ros.nodes.obstacles import to_obstacle
 from vla_ros.nodes.parameters import Parameter
@@ -49,6 +50,7 @@ class SafetyControllerNode(VlaLifecycleNode):
         Parameter("control_rate", 0.0, "Ticks per second [Hz]; 0: the robot's own.", 0.0, 1000.0),
         Parameter("priority", 50, "SCHED_FIFO priority of the control thread; 0: none.", 0, 99),
         Parameter("joint_state_timeout", 10.0, "Seconds to wait for joint states when activated.", 0.1, 60.0),
+        Parameter("check_driver", True, "Command only a driver that says it follows (docs/drivers.md)."),
     )
 
     def __init__(self) -> None:
@@ -75,6 +77,8 @@ class SafetyControllerNode(VlaLifecycleNode):
         self._requests: deque[tuple[Any, list[Any], threading.Event]] = deque()
         self._sentences: deque[str] = deque(maxlen=20)
         self._joints = JointInput(self, self._robot, self._sentences.append)
+        checked = self.value("check_driver")
+        self._driver = DriverLink(self, self._robot, self._sentences.append) if checked else Unchecked()
         group = ReentrantCallbackGroup()
         self._offered = [
             self.create_service(kind, f"~/{name}", callback, callback_group=group)
@@ -83,6 +87,7 @@ class SafetyControllerNode(VlaLifecycleNode):
                 (Trigger, "reset", self._on_reset),
                 (Trigger, "pause", self._on_pause),
                 (Trigger, "resume", self._on_resume),
+                (Trigger, "recover", self._on_recover),
                 (srv.MoveToJoints, "move_to_joints", self._on_move),
                 (srv.SetObstacles, "set_obstacles", self._on_obstacles),
             )
@@ -99,6 +104,8 @@ class SafetyControllerNode(VlaLifecycleNode):
         self._measured_at = 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
+        self._cut = False
+        self._driver.open()
         self._timer = self.create_timer(
             STATUS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -126,6 +133,7 @@ class SafetyControllerNode(VlaLifecycleNode):
             self._loop.stop()
             self._loop = None
             set_priority(0)
+        self._driver.close()
         self.destroy_subscription(self._chunk_subscription)
         self.destroy_timer(self._timer)
 
@@ -133,7 +141,7 @@ class SafetyControllerNode(VlaLifecycleNode):
         """Give everything back."""
         for service in self._offered:
             self.destroy_service(service)
-        for part in (self._joints, self._arm, self._gripper, self._setpoint, self._status):
+        for part in (self._joints, self._driver, self._arm, self._gripper, self._setpoint, self._status):
             part.destroy(self)
 
     def close(self) -> None:
@@ -174,8 +182,10 @@ class SafetyControllerNode(VlaLifecycleNode):
         force = self._joints.take_force()
         if force is not None:
             self._controller.feel(force, moment)
+        driver = self._driver.condition()
+        self._controller.supervision.driver = driver.sentence
         if not self._anchored:
-            if measured is None:
+            if measured is None or not driver.ready:
                 return
             self._controller.activate(measured, self._joints.width, moment)
             self._anchored = True
@@ -185,7 +195,10 @@ class SafetyControllerNode(VlaLifecycleNode):
         if self._loop is not None and self._loop.late >= LATE_IN_A_ROW:
             self._controller.overrun(self._loop.late, moment)
         tick = self._controller.update(moment, now, measured, wall - self._measured_at)
-        self._arm.send(tick.setpoint.positions)
+        self._cut = self._cut or not driver.ready
+        # a driver that comes back must not find the commands of before: it is silent until the reset
+        if not self._cut:
+            self._arm.send(tick.setpoint.positions)
         self._gripper.send(tick.gripper_target)
         self._setpoint.publish(tick, self._controller.executor.sequence)
         self._status.collect(tick)
@@ -233,7 +246,12 @@ class SafetyControllerNode(VlaLifecycleNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> tuple[bool, str]:
             age = time.monotonic() - self._measured_at
-            return self._controller.reset(self._measured, self._joints.width, self._moment(), age)
+            done = self._controller.reset(self._measured, self._joints.width, self._moment(), age)
+            if done[0] and self._cut and self._measured is not None:
+                # the driver begins again exactly where the robot stands
+                self._controller.activate(self._measured, self._joints.width, self._moment())
+                self._cut = False
+            return done
 
         return self._answer(response, self._call(reset))
 
@@ -242,6 +260,9 @@ class SafetyControllerNode(VlaLifecycleNode):
 
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._answer(response, self._call(lambda: self._controller.resume(self._moment())))
+
+    async def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._answer(response, await self._driver.recover())
 
     def _on_move(self, request: Any, response: Any) -> Any:
         positions = np.array(request.positions) if request.positions else self._robot.home
@@ -284,10 +305,10 @@ class SafetyControllerNode(VlaLifecycleNode):
         waited = time.monotonic() - self._active_since
         if not self._anchored and waited > self.value("joint_state_timeout"):
             topic = self._robot.driver.joint_state_topic
-            self.get_logger().error(
-                f"No joint state has come on {topic} for {waited:.0f} s, so nothing moves.",
-                throttle_duration_sec=5.0,
-            )
+            why = f"no joint state has come on {topic}"
+            if self._measured is not None:
+                why = f"the driver is not ready: {self._driver.condition().sentence}"
+            self.get_logger().error(f"Nothing moves for {waited:.0f} s: {why}.", throttle_duration_sec=5.0)
         statistics = loop.statistics()
         measured = self._measured
         self._status.publish(self._controller, statistics, measured, self.now())

@@ -49,7 +49,7 @@ class Simulator(VlaNode):
         Parameter("camera_rate", 0.0, "Images a second of each camera [Hz]; 0: the robot's own.", 0.0, 120.0),
         Parameter("physics_rate", 500, "Time steps a second [Hz].", 500, 2000),
         Parameter("renderer", "auto", "How images are made.", choices=BACKENDS),
-        Parameter("driver_patience", 0.0, "Factor on the timeouts of the simulated driver, for a machine "
+        Parameter("driver_patience", 10.0, "Factor on the timeouts of the simulated driver, for a machine "
                   "whose clock stutters; 1: the real driver's, 0: a driver that follows whatever it is sent.",
                   0.0, 100.0),
         Parameter("publish_clock", False, "Publish /clock; stamps are then simulated time from 0."),

@@ -64,6 +64,11 @@ class DriverAdapter(Protocol):
         ...
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Types of everything that may be asked."""
+        ...
+
+    @property
     def questions(self) -> tuple[Request, ...]:
         """What to ask again and again, because no topic tells it."""
         ...
@@ -91,6 +96,11 @@ class DriverAdapter(Protocol):
 
 class Controllers:
     """The states of ros2_control's controllers and hardware, from `controller_manager`'s activity."""
+
+    KINDS = (
+        "controller_manager_msgs/srv/SetHardwareComponentState",
+        "controller_manager_msgs/srv/SwitchController",
+    )
 
     def __init__(self, controller: str, hardware: str = "") -> None:
         self.controller, self.hardware = controller, hardware

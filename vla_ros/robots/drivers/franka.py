@@ -22,7 +22,7 @@ STATE_TOPIC = "/franka_robot_state_broadcaster/robot_state"
 RECOVERY_ACTION = "/action_server/error_recovery"
 CONTROLLER = "forward_position_controller"
 HARDWARE = "FrankaHardwareInterface"
-STALE = 1.0
+STALE = 3.0
 """Seconds without a robot state, which comes at 1 kHz, after which nothing is known any more."""
 
 
@@ -107,6 +107,11 @@ class FrankaAdapter:
             StatusTopic(self._state_topic, "franka_msgs/msg/FrankaRobotState"),
             self._controllers.topic,
         )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Error recovery, and ros2_control's services."""
+        return "franka_msgs/action/ErrorRecovery", *Controllers.KINDS
 
     @property
     def questions(self) -> tuple[Request, ...]:

@@ -76,6 +76,12 @@ class InterbotixAdapter:
         return ()
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The driver's services."""
+        names = ("RegisterValues", "OperatingModes", "TorqueEnable")
+        return tuple(f"interbotix_xs_msgs/srv/{name}" for name in names)
+
+    @property
     def questions(self) -> tuple[Request, ...]:
         """The registers that matter.  Each is read over the servos' bus, so they are asked seldom."""
         return tuple(self._question(name) for name in REGISTERS)

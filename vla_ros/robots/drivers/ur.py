@@ -92,6 +92,11 @@ class UrAdapter:
         )
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Triggers, and ros2_control's services."""
+        return "std_srvs/srv/Trigger", *Controllers.KINDS
+
+    @property
     def questions(self) -> tuple[Request, ...]:
         """Nothing: topics tell it all."""
         return ()
