@@ -46,7 +46,7 @@ def test_no_margin_changes_faster_than_its_reach(robot, seed):
 def exact(barrier, q):
     """Margins (m,), none of them a bound."""
     if isinstance(barrier, SelfCollisionBarrier):
-        return barrier._collision.distances(q, 0.05) - barrier._stop
+        return barrier._collision.least_distances(q, 0.05) - barrier._stop
     if isinstance(barrier, FloorBarrier):
         return barrier._collision.least_floor_heights(q, 0.05)
     return barrier.margins(q, 0.05)

@@ -116,7 +116,7 @@ def test_witness_points_are_the_distance_apart(sample: tuple[CollisionModel, np.
 def test_gradient_equals_finite_differences(sample: tuple[CollisionModel, np.ndarray, float]) -> None:
     """For the nearest pair; where the distance has a kink (box edges), the two one-sided slopes differ."""
     model, q, width = sample
-    distances = model.distances(q, width)
+    distances = model.least_distances(q, width)
     pair = int(np.argmin(distances))
     assume(distances[pair] > 1e-3)
     gradient = model.gradient(pair)
@@ -124,8 +124,8 @@ def test_gradient_equals_finite_differences(sample: tuple[CollisionModel, np.nda
     for joint in range(len(q)):
         nudge = np.zeros(len(q))
         nudge[joint] = step
-        right = (model.distances(q + nudge, width)[pair] - distances[pair]) / step
-        left = (distances[pair] - model.distances(q - nudge, width)[pair]) / step
+        right = (model.least_distances(q + nudge, width)[pair] - distances[pair]) / step
+        left = (distances[pair] - model.least_distances(q - nudge, width)[pair]) / step
         slack = 1e-2 + 2.0 * abs(right - left)
         assert min(left, right) - slack <= gradient[joint] <= max(left, right) + slack
 
@@ -213,6 +213,25 @@ def test_the_least_floor_heights_hold_at_every_opening(robot: str, seed: int) ->
     np.testing.assert_allclose(heights.min(axis=0), least, atol=1e-9)
 
 
+@pytest.mark.parametrize("robot", ROBOTS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_the_least_distances_hold_at_every_opening(robot: str, seed: int) -> None:
+    """No motion of the gripper brings a finger nearer to the arm's own bodies than was said before."""
+    spec = load_robot(robot)
+    model = _collision(robot)
+    random = np.random.default_rng(seed)
+    q = random.uniform(spec.applied.position_min, spec.applied.position_max)
+    low, high = spec.gripper.min_width, spec.gripper.max_width
+    least = model.least_distances(q, float(random.uniform(low, high)))
+    distances = np.array([model.distances(q, width) for width in np.linspace(low, high, 5)])
+    apart = least > 0.0
+    assert (distances >= least - 1e-6)[:, apart].all()
+    fingers = {i for i, pair in enumerate(model.pairs) if "finger" in "".join(pair)}
+    others = [i for i in np.flatnonzero(apart) if i not in fingers]
+    np.testing.assert_allclose(distances[:, others], np.tile(least[others], (5, 1)), atol=1e-6)
+
+
 def _walk(model: CollisionModel, seed: int, steps: int) -> list[tuple[np.ndarray, float]]:
     """Postures a millisecond apart with a jump now and then, as between a command and the end of its stop."""
     spec, random = model.spec, np.random.default_rng(seed)
@@ -234,7 +253,11 @@ def test_bounds_are_exact_in_the_zones_and_never_too_high(robot: str, seed: int)
     model, full = _collision(robot), _full(robot)
     for q, width in _walk(model, seed, 120):
         for bounds, distances, zone in (
-            (model.distance_bounds(q, width), full.distances(q, width), model.spec.collision.slow_distance),
+            (
+                model.distance_bounds(q, width),
+                full.least_distances(q, width),
+                model.spec.collision.slow_distance,
+            ),
             (model.floor_bounds(q, width), full.least_floor_heights(q, width), FLOOR_WITHIN),
         ):
             # of bodies in one another only the sign counts: coal's depth depends on where its search began

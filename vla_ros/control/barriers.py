@@ -138,7 +138,7 @@ class SelfCollisionBarrier:
         self.reach = collision.pair_reach()
 
     def margins(self, q: Array, width: float) -> Array:
-        """(pairs,) distances beyond the stop distance."""
+        """(pairs,) distances beyond the stop distance, at the worst opening of the gripper."""
         return self._collision.distance_bounds(q, width) - self._stop
 
     def near(self, q: Array, width: float) -> list[Near]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vla_ros.evaluation.clearance import floor_shapes, lowest, pair_distances, shape_pairs, sparse_samples
 from vla_ros.evaluation.run_data import JointSamples, RunData, Setpoints, load_run
+from vla_ros.evaluation.surroundings import moving_shapes, obstacle_distances
 from vla_ros.evaluation.urdf_chain import UrdfChain, joint_values, read_urdf
 from vla_ros.evaluation.violations import (
     RELATIVE_TOLERANCE,
@@ -116,6 +117,7 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
         speed = _tcp_speed(tcp, runs, period)
         low = _floor(chain, values, points, runs, robot, violations)
         near = _collisions(chain, points, runs, robot, violations)
+        violations += _obstacles(chain, values, points, runs, robot)
     steps = np.diff(points.ticks)
     peaks, noise = _peaks(points, runs, robot, period)
     violations.sort(key=lambda v: v.tick)
@@ -229,6 +231,29 @@ def _collisions(
                 tick = int(points.ticks[samples[start + k]])
                 found.append(Violation("self_collision", f"{a.link} - {b.link}", tick, float(part[k]), stop))
     return nearest if nearest < slow else np.inf
+
+
+def _obstacles(
+    chain: UrdfChain, values: dict[str, Array], points: Setpoints, runs: list[Run], robot: RobotSpec
+) -> list[Violation]:
+    stop, found = robot.environment.stop_distance, []
+    if not robot.environment.obstacles:
+        return []
+    shapes = moving_shapes(chain)
+    poses = {link: chain.poses(link, values) for link in {shape.link for shape in shapes}}
+    for obstacle in robot.environment.obstacles:
+        for shape in shapes:
+            if shape.link in obstacle.allowed_links:
+                continue
+            distance = obstacle_distances(shape, obstacle, poses, robot.environment.slow_distance)
+            for run in runs:
+                part = distance[run.start : run.stop]
+                short = stop - np.minimum(part, robot.environment.slow_distance)
+                for k in np.flatnonzero(further_out(short, COLLISION_TOLERANCE)):
+                    tick = int(points.ticks[run.start + k])
+                    subject = f"{shape.link} - {obstacle.name}"
+                    found.append(Violation("environment", subject, tick, float(part[k]), stop))
+    return found
 
 
 def _tcp_speed(tcp: Array, runs: list[Run], period: float) -> float:

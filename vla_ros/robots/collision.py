@@ -33,8 +33,8 @@ class CollisionModel:
     """Signed distances between all bodies that could touch, to the floor and to obstacles.
 
     Left out: bodies on the same or on adjoining joints, the two fingers, `spec.collision.excluded`, and, for
-    obstacles, the base and each obstacle's `allowed_links`.  To floor and obstacles a finger is as large as
-    its whole travel, so that no motion of the gripper can break what was kept.
+    obstacles, the base and each obstacle's `allowed_links`.  For what is kept at every tick a finger is as
+    large as its whole travel, so that no motion of the gripper can break it.
 
     `..._bounds` are what the controller asks at every tick: exact where a distance is inside its slow-down
     zone, else some lower bound on it that is still outside.  Witness points and gradients belong to the
@@ -60,7 +60,8 @@ class CollisionModel:
         floor = coal.Halfspace(np.array([0.0, 0.0, 1.0]), spec.workspace.floor)
         self._floor = pin.GeometryObject("floor", 0, pin.SE3.Identity(), floor)
         low = [(self.bodies[i], self._floor, 0.0) for i in self._low_bodies]
-        self._as_they_are = self._tests(low, np.full(len(low), np.inf))
+        own = [(self.bodies[a], self.bodies[b], 0.0) for a, b in self._pairs]
+        self._as_they_are = self._tests([*own, *low], np.full(len(own) + len(low), np.inf))
         self.surround(self.prepare(spec.environment.obstacles if obstacles is None else obstacles))
 
     # -- own bodies ----------------------------------------------------------------------------------------
@@ -76,15 +77,20 @@ class CollisionModel:
         `q` are joint positions (n,), `width` is the gripper's opening [m].
         """
         self._posture.set(q, width)
+        return self._as_they_are.exact(0, len(self._pairs))
+
+    def least_distances(self, q: Array, width: float) -> Array:
+        """`distances` at the worst opening of the gripper."""
+        self._posture.set(q, width)
         return self._tests_now.exact(0, len(self._pairs))
 
     def distance_bounds(self, q: Array, width: float) -> Array:
-        """The same, exact below `spec.collision.slow_distance`."""
+        """`least_distances`, exact below `spec.collision.slow_distance`."""
         self._posture.set(q, width)
         return self._tests_now.bounds(0, len(self._pairs))
 
     def pair_reach(self) -> Array:
-        """(pairs, n) bound on how fast each of `distances` can change with each joint [m/rad]."""
+        """(pairs, n) bound on how fast each of `least_distances` can change with each joint [m/rad]."""
         return np.array(self._tests_now.reach[: len(self._pairs), :-1])
 
     def minimum_distance(self, q: Array, width: float) -> tuple[float, tuple[str, str]]:
@@ -95,10 +101,10 @@ class CollisionModel:
 
     def witness(self, pair: int) -> tuple[Array, Array]:
         """Nearest points (3,) [m] of the two bodies of a pair, in the base frame."""
-        return self._tests_now.witness(pair)
+        return self._as_they_are.witness(pair)
 
     def gradient(self, pair: int) -> Array:
-        """(n,) derivative of a pair's distance by the joint positions [m/rad]."""
+        """(n,) derivative of one of `least_distances` by the joint positions [m/rad]."""
         return self._tests_now.gradient(pair)
 
     # -- floor ---------------------------------------------------------------------------------------------
@@ -111,7 +117,7 @@ class CollisionModel:
     def floor_heights(self, q: Array, width: float) -> Array:
         """Height of the lowest point of each body of `floor_links` above `spec.workspace.floor` [m]."""
         self._posture.set(q, width)
-        return self._as_they_are.exact(0, len(self._low_bodies))
+        return self._as_they_are.exact(*self._floor_rows)
 
     def least_floor_heights(self, q: Array, width: float) -> Array:
         """`floor_heights` at the worst opening of the gripper; a tilted finger sinks as it slides."""
@@ -149,8 +155,9 @@ class CollisionModel:
         Raises `ConfigurationError`: see `check_obstacles`.
         """
         check_obstacles(obstacles, {frame.name for frame in self.model.frames})
-        own = [(self.bodies[a], self.bodies[b], 0.0) for a, b in self._pairs]
-        low = [(self._swept[i].item, self._floor, self._swept[i].spare) for i in self._low_bodies]
+        swept = self._swept
+        own = [(swept[a].item, swept[b].item, swept[a].spare + swept[b].spare) for a, b in self._pairs]
+        low = [(swept[i].item, self._floor, swept[i].spare) for i in self._low_bodies]
         around, named = [], []
         for obstacle in obstacles:
             item = _geometry(obstacle)
