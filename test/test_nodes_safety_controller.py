@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from node_bench import OK, REFUSED, Bench
 from sensor_msgs.msg import JointState
+from shape_msgs.msg import Plane, SolidPrimitive
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -99,7 +100,7 @@ def echo() -> Iterator[Callable[..., Echo]]:
 
     yield make
     for bench in made:
-        if bench.node._loop is not None:
+        if bench.node._control is not None and bench.node._control.loop is not None:
             bench.node.trigger_deactivate()
         bench.close()
 
@@ -163,6 +164,52 @@ def test_a_chunk_with_nan_published_by_anyone_stops_it(echo: Callable[..., Echo]
     publisher.publish(driver.chunk(float("nan"), 2))
     assert driver.reaches(SafetyState.STOPPED)
     assert np.abs(driver.positions - SPEC.home).max() < 1e-6
+
+
+def test_a_second_publisher_is_let_be_until_it_commands_the_arm(echo: Callable[..., Echo]) -> None:
+    driver = echo()
+    assert driver.reaches(SafetyState.IDLE)
+    other = driver.bench.probe.create_publisher(Float64MultiArray, SPEC.driver.command_topic, 1)
+    assert driver.bench.until(lambda: driver.bench.node._control.foreign._subscription is not None)
+    seen = len(driver.setpoints)
+    driver.bench.until(lambda: len(driver.setpoints) > seen + 30)
+    assert driver.state() is SafetyState.IDLE
+    foreign = Float64MultiArray(data=(SPEC.home + 0.001).tolist())
+    driver.bench.probe.create_timer(0.05, lambda: other.publish(foreign))
+    assert driver.reaches(SafetyState.FAULT)
+    assert "1 other publisher(s) command the arm" in driver.statuses[-1].message
+
+
+def test_obstacles_by_service_are_taken_or_refused_as_a_whole(echo: Callable[..., Echo]) -> None:
+    driver = echo()
+    assert driver.reaches(SafetyState.IDLE)
+    box = msg.Obstacle(
+        name="box", solid=[SolidPrimitive(type=SolidPrimitive.BOX, dimensions=[0.1, 0.2, 0.3])]
+    )
+    box.pose.position.x, box.pose.orientation.w = 1.5, 1.0
+    wall = msg.Obstacle(name="wall", plane=[Plane(coef=[0.0, -2.0, 0.0, 3.0])])
+    taken = driver.call("set_obstacles", srv.SetObstacles, obstacles=[box, wall])
+    assert taken.success and taken.message == "2 obstacle(s) around the robot"
+    environment = driver.bench.node._control.controller.environment
+    plane = environment.obstacles[1]
+    np.testing.assert_allclose([*plane.normal, plane.offset], [0.0, -1.0, 0.0, -1.5])
+    for wrong, why in (
+        (msg.Obstacle(name="nothing"), "must be one solid or one plane"),
+        (
+            msg.Obstacle(
+                name="cone", solid=[SolidPrimitive(type=SolidPrimitive.CONE, dimensions=[1.0, 1.0])]
+            ),
+            "cone",
+        ),
+        (box, "given twice"),
+    ):
+        refused = driver.call("set_obstacles", srv.SetObstacles, obstacles=[box, wrong])
+        assert not refused.success and why in refused.message
+        assert len(environment.obstacles) == 2
+    refused = driver.call("set_obstacles", srv.SetObstacles, frame_id="camera", obstacles=[box])
+    assert not refused.success and "'camera'" in refused.message
+    assert driver.call("set_obstacles", srv.SetObstacles, obstacles=[]).success
+    assert not environment.obstacles
 
 
 @pytest.mark.parametrize("parameters", [{"contract": "panda2"}, {"action_space": "bridgee"}])

@@ -111,7 +111,11 @@ class SafetyController:
 
     def emergency_stop(self, reason: str) -> None:
         """Stop as fast as the limits allow and stay stopped until a person resets."""
-        self._latch(Intervention(InterventionAction.STOP, Reason.EMERGENCY_STOP, ""), reason)
+        self.stop(Reason.EMERGENCY_STOP, "", reason)
+
+    def stop(self, reason: Reason, subject: str, sentence: str) -> None:
+        """The same for a reason found outside: its code, whom it is about, and one plain sentence."""
+        self._latch(Intervention(InterventionAction.STOP, reason, subject), sentence)
 
     def reset(
         self, measured: JointState | None, gripper_width: float, time: float, age: float = 0.0

@@ -16,6 +16,7 @@ FAULTS = frozenset(
         Reason.FROZEN_JOINT_STATE,
         Reason.JOINT_STATE_JUMP,
         Reason.DRIVER,
+        Reason.FOREIGN_COMMANDS,
         Reason.INTERNAL,
     }
 )

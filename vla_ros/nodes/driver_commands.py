@@ -6,6 +6,7 @@ Driver messages are imported only when the robot needs them, with a plain senten
 from __future__ import annotations
 
 import importlib
+from collections import deque
 from typing import Any
 
 from rclpy.action import ActionClient
@@ -15,6 +16,8 @@ from vla_ros.nodes.conversions import writable
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
+REMEMBERED = 1000
+"""Commands that are still known as one's own."""
 _CHANGE = 1e-4
 """Openings closer than this are the same command [m]."""
 
@@ -42,19 +45,29 @@ class ArmCommands:
     def __init__(self, node: Any, spec: RobotSpec) -> None:
         """Raises `MachineError` when the driver's message package is missing."""
         driver = spec.driver
-        message_type = import_type(driver.command_type, spec.name)
-        self._message = message_type()
-        if driver.command_type.endswith("JointGroupCommand"):
+        self.topic, self.type = driver.command_topic, import_type(driver.command_type, spec.name)
+        self._message = self.type()
+        grouped = driver.command_type.endswith("JointGroupCommand")
+        self._field, kind = ("cmd", "f") if grouped else ("data", "d")
+        if grouped:
             self._message.name = str(driver.extra.get("group", "arm"))
-            self._values = writable(self._message, "cmd", spec.dof, "f")
-        else:
-            self._values = writable(self._message, "data", spec.dof)
-        self._publisher = node.create_publisher(message_type, driver.command_topic, 1)
+        self._values = writable(self._message, self._field, spec.dof, kind)
+        self._sent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._publisher = node.create_publisher(self.type, self.topic, 1)
 
     def send(self, positions: Array) -> None:
         """Publish joint positions (n,) [rad]."""
         self._values[:] = positions
+        self._sent.append(self._values.tobytes())
         self._publisher.publish(self._message)
+
+    def values_of(self, message: Any) -> Any:
+        """The joint positions in a message of `type`."""
+        return getattr(message, self._field)
+
+    def sent(self, values: Array) -> bool:
+        """Whether values (n,) as received are among the last that were sent."""
+        return values.astype(self._values.dtype).tobytes() in self._sent
 
     def destroy(self, node: Any) -> None:
         """Give the publisher back."""

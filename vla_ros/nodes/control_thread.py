@@ -1,0 +1,187 @@
+"""The control thread: what comes and goes at every tick, around a `SafetyController`.
+
+It alone touches the controller; callbacks hand requests over, which are carried out between two ticks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from vla_ros import msg
+from vla_ros.contract import Contract
+from vla_ros.control.controller import SafetyController
+from vla_ros.control.loop import RealTimeLoop, set_priority
+from vla_ros.errors import ActionError
+from vla_ros.nodes import topics
+from vla_ros.nodes.conversions import to_action_chunk
+from vla_ros.nodes.driver_commands import ArmCommands, GripperCommands
+from vla_ros.nodes.driver_link import DriverLink, Unchecked
+from vla_ros.nodes.foreign_commands import ForeignCommands
+from vla_ros.nodes.joint_input import JointInput
+from vla_ros.nodes.polling import Polled, taken, unused
+from vla_ros.nodes.safety_messages import SetpointMessage, StatusMessage
+from vla_ros.types import NANOSECONDS, ActionChunk, JointState, SafetyState
+
+LEAD = 0.35
+"""Share of the period before a tick at which chunks are taken over."""
+LATE_IN_A_ROW = 5
+"""Late ticks in a row after which the robot is slowed down to rest."""
+CALL_TIMEOUT = 1.0
+"""Seconds a service waits for the control thread to carry a request out."""
+
+
+class ControlThread:
+    """Chunks, joint states and requests in; commands, setpoints and status out."""
+
+    def __init__(self, node: Any, contract: Contract, period: float, check_driver: bool) -> None:
+        """`period` is the tick [s].  Raises `ConfigurationError` and `MachineError`."""
+        self._node, self._robot, self._period = node, contract.robot, period
+        self.controller = SafetyController(contract, period)
+        self.sentences: deque[str] = deque(maxlen=20)
+        """What is to be said in the log."""
+        self._arm, self._gripper = ArmCommands(node, self._robot), GripperCommands(node, self._robot)
+        self._setpoint = SetpointMessage(node, self._robot.base_frame, self._robot.dof)
+        self.status = StatusMessage(node, self._robot.base_frame)
+        self._joints = JointInput(node, self._robot, self.sentences.append)
+        self.foreign = ForeignCommands(node, self._arm)
+        self.driver = DriverLink(node, self._robot, self.sentences.append) if check_driver else Unchecked()
+        self._lock = threading.Lock()
+        self._requests: deque[tuple[Callable[[], Any], list[Any], threading.Event]] = deque()
+        self.loop: RealTimeLoop | None = None
+        """None while the node is not active."""
+        self.on_chunk: Callable[[], None] | None = None
+        """Called on this thread when a chunk has been taken over."""
+
+    def open(self, priority: int) -> None:
+        """Start the loop; the first tick with a joint state anchors the controller there."""
+        self._chunks = self._node.create_subscription(
+            msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled()
+        )
+        self._since = time.monotonic()
+        self.anchored = False
+        self.measured: JointState | None = None
+        self._measured_at = 0.0
+        # what has waited in the queue is old; only the gripper's opening is taken from it
+        self._joints.take()
+        self._cut = False
+        self.driver.open()
+        self.loop = RealTimeLoop(
+            self._period, self._tick, priority, self.sentences.append, self._submit, LEAD * self._period
+        )
+        self.loop.start()
+        if priority > 1:
+            # the caller holds the interpreter now and then; preempted meanwhile it would stall the loop
+            set_priority(priority - 1)
+
+    def close(self) -> None:
+        """Stop the motion within the limits, then the loop."""
+        if self.loop is not None and self.anchored:
+            self.call(lambda: self.controller.emergency_stop("deactivated"))
+            deadline = time.monotonic() + 1.0
+            while self.controller.state is SafetyState.STOPPING and time.monotonic() < deadline:
+                time.sleep(0.01)
+        self.end()
+        self.driver.close()
+        self.foreign.close()
+        self._node.destroy_subscription(self._chunks)
+
+    def end(self) -> None:
+        """No thread may outlive the node, and the caller's is no longer real-time."""
+        if self.loop is not None:
+            self.loop.stop()
+            self.loop = None
+            set_priority(0)
+
+    def destroy(self) -> None:
+        """Give every topic and service back."""
+        for part in (self._joints, self.driver, self._arm, self._gripper, self._setpoint, self.status):
+            part.destroy(self._node)
+
+    def call(self, request: Callable[[], Any]) -> Any:
+        """Have `request` carried out between two ticks; None when it cannot."""
+        if self.loop is None or not self.anchored:
+            return None
+        result: list[Any] = []
+        done = threading.Event()
+        with self._lock:
+            self._requests.append((request, result, done))
+        return result[0] if done.wait(CALL_TIMEOUT) else None
+
+    def moment(self) -> float:
+        """The controller's time now [s]."""
+        return time.monotonic() - self._since
+
+    def reset(self) -> tuple[bool, str]:
+        """`SafetyController.reset` with what is measured; to be `call`ed."""
+        age = time.monotonic() - self._measured_at
+        done = self.controller.reset(self.measured, self._joints.width, self.moment(), age)
+        if done[0] and self._cut and self.measured is not None:
+            # the driver begins again exactly where the robot stands
+            self.controller.activate(self.measured, self._joints.width, self.moment())
+            self._cut = False
+        return done
+
+    def _submit(self, due: float) -> None:
+        """Take over what has come, before the tick is due: it costs as much as a tick and would delay it."""
+        chunks = self._new_chunks()
+        if not self.anchored:
+            return
+        for chunk in chunks:
+            _, sentence = self.controller.submit(chunk, due - self._since, self._ros_time(due))
+            if sentence:
+                self.sentences.append(sentence)
+            elif self.on_chunk is not None:
+                self.on_chunk()
+
+    def _ros_time(self, moment: float) -> int:
+        """ROS time [ns] at a near moment of the monotonic clock [s]."""
+        return int(self._node.now() + round((moment - time.monotonic()) * NANOSECONDS))
+
+    def _tick(self, due: float) -> None:
+        # the schedule's time, not the waking's: jitter of the clock must not shake the reference
+        wall = time.monotonic()
+        with self._lock:
+            requests = list(self._requests)
+            self._requests.clear()
+        states = self._joints.take()
+        if states:
+            self.measured, self._measured_at = states[-1], wall
+            self.controller.observe(states)
+        now, moment = self._ros_time(due), due - self._since
+        force = self._joints.take_force()
+        if force is not None:
+            self.controller.feel(force, moment)
+        driver = self.driver.condition()
+        self.controller.supervision.driver = driver.sentence
+        if not self.anchored:
+            if self.measured is None or not driver.ready:
+                return
+            self.controller.activate(self.measured, self._joints.width, moment)
+            self.anchored = True
+        for request, result, done in requests:
+            result.append(request())
+            done.set()
+        if self.loop is not None and self.loop.late >= LATE_IN_A_ROW:
+            self.controller.overrun(self.loop.late, moment)
+        tick = self.controller.update(moment, now, self.measured, wall - self._measured_at)
+        self._cut = self._cut or not driver.ready
+        # a driver that comes back must not find the commands of before: it is silent until the reset
+        if not self._cut:
+            self._arm.send(tick.setpoint.positions)
+        self._gripper.send(tick.gripper_target)
+        self._setpoint.publish(tick, self.controller.executor.sequence)
+        self.status.collect(tick)
+
+    def _new_chunks(self) -> list[ActionChunk]:
+        """What has come since the last tick, taken here so that no executor stands between."""
+        chunks = []
+        for message, _ in taken(self._chunks):
+            try:
+                chunks.append(to_action_chunk(message))
+            except ActionError as error:
+                self.sentences.append(f"chunk {message.sequence} was refused: {error}")
+        return chunks
