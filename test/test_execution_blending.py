@@ -17,7 +17,7 @@ from vla_ros.execution.delay import DelayStatistics
 from vla_ros.execution.ease import Gentle, ease_out
 from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.execution.schedule import Schedule
-from vla_ros.execution.spline import CurveState
+from vla_ros.execution.spline import SPACING, CurveState, merged
 from vla_ros.execution.targets import JOINTS, POSES, Path, TargetPath
 from vla_ros.robots import load_robot
 from vla_ros.robots.spec import TcpLimits, Workspace
@@ -379,6 +379,44 @@ def test_starvation_ends_in_a_gentle_rest_at_the_last_target_and_return_is_gentl
     # never past the last target, on the way or at rest
     along = states[: round(3.2 / tick), :size] @ direction
     assert along.max() <= along[-1] + 1e-6
+
+
+@pytest.mark.parametrize("mode", BLENDINGS)
+@pytest.mark.parametrize("rate", [10.0, 30.0])
+@pytest.mark.parametrize("kind", [ActionKind.CARTESIAN_ABSOLUTE, ActionKind.JOINT_POSITION])
+def test_steps_a_millimetre_off_do_not_lead_the_motion_astray(mode, rate, kind):
+    """A steady motion, every step with noise: a curve exactly through steps of 30 Hz left it by 30 cm."""
+    random, executor, delay, tick = np.random.default_rng(3), made(mode), 0.2, 0.004
+    direction = np.array([0.1, 0.05, 0.0, 0.0, 0.0, 0.0])[: 6 if kind is ActionKind.JOINT_POSITION else 3]
+    pending, last, errors = [], 0.0, []
+    for number in range(round(6.0 / tick)):
+        time = number * tick
+        executor.record(time, executor.targets.at(time))
+        if time >= last:
+            last = time + 0.2
+            due = time + np.arange(1, round(1.5 * rate) + 1) / rate
+            steps = np.outer(due, direction) + 0.001 * random.normal(size=(len(due), len(direction)))
+            pending.append((time + delay, chunk(kind, steps, round(1e9 * (1.0 + time)), 1.0 / rate), time))
+        while pending and pending[0][0] <= time:
+            _, new, stamp = pending.pop(0)
+            executor.submit(new, time, stamp)
+        errors.append(motion(executor, kind, time)[: len(direction)] - time * direction)
+    assert np.abs(errors[round(1.5 / tick) :]).max() < 0.006
+
+
+@given(seeds, st.integers(1, 40), st.floats(0.01, 0.4))
+@settings(max_examples=80, deadline=None)
+def test_merged_waypoints_are_apart_and_on_a_steady_motion(seed, count, period):
+    random = np.random.default_rng(seed)
+    times, rate = 1.0 + period * np.arange(count), random.normal(size=4)
+    instants, points = merged(times, np.outer(times, rate))
+    np.testing.assert_allclose(points, np.outer(instants, rate), atol=1e-9)
+    assert instants[-1] == times[-1] and (np.diff(instants) > 0.0).all()
+    if period >= SPACING:
+        np.testing.assert_array_equal(instants, times)
+    # the first and the last run may be short
+    assert (np.diff(instants)[1:-1] > SPACING - 1e-6).all()
+    assert (np.diff(instants) < 2.0 * SPACING + period).all()
 
 
 # -- delay and gripper -------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose
 LEAD = 0.5
 """A target nearer than this many periods is left out: reaching it would need a jerk, not a motion."""
 
-_SHARE = 0.8
-"""Share of the tool's acceleration and jerk limits a chunk may ask for."""
+_SHARE = 0.75
+"""Share of the tool's acceleration and jerk limits a chunk may ask for; a curve through few waypoints of a
+braking motion takes up to 1.3 times as much."""
 
 _REMEMBERED = 32
 """Chunks an ensemble is made of at most."""

@@ -12,7 +12,7 @@ import numpy as np
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
 from vla_ros.execution.ease import Gentle, ease_out
-from vla_ros.execution.spline import CurveState, QuinticSpline, first_within_reach
+from vla_ros.execution.spline import CurveState, QuinticSpline, first_within_reach, merged
 from vla_ros.kernels.curve import sample_pose
 from vla_ros.types import Array, Pose
 
@@ -64,10 +64,11 @@ class CartesianReference:
             times: of the waypoints [s].
             positions: of the waypoints [m].
             quaternions: of the waypoints.
-            gentle: waypoints that take a larger acceleration to reach in time are left out, and the last are
-                reached later where the rest at the end would take more.
+            gentle: waypoints that take a larger acceleration to reach in time are left out, those too close
+                to each other are merged, and the last are reached later where the rest at the end would take
+                more.
 
-        Returns: how many waypoints were left out.
+        Returns: how many waypoints, merged ones, were left out.
 
         Raises:
             ActionError: waypoints not in order, not finite, or turned too far; the motion stays as it was.
@@ -138,6 +139,7 @@ def _through(
     """The number of waypoints left out, and the curve through the others."""
     if gentle is None:
         return 0, QuinticSpline(time, start, times, points)
+    times, points = merged(times, points)
     first = first_within_reach(time, start, times, points, gentle.acceleration, gentle.jerk)
     times, points = times[first:], points[first:]
     return first, QuinticSpline(time, start, ease_out(time, start, times, points, gentle), points)

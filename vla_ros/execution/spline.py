@@ -95,6 +95,28 @@ def first_within_reach(
     return int(np.argmax(within)) if within.any() else len(times) - 1
 
 
+SPACING = 0.15
+"""Waypoints nearer to each other than this [s] are merged: a curve through steps of 30 Hz that are a
+millimetre off would need sixty times the jerk of any tool's limit."""
+
+
+def merged(times: Array, points: Array) -> tuple[Array, Array]:
+    """Evenly spaced waypoints (k,), (k, d), each run of them closer than `SPACING` become their mean.
+
+    The mean of a run lies at the mean of its times, so a steady motion stays what it is.  The last waypoint
+    stays too, for it is where the motion ends; runs are counted from there.
+    """
+    inner = len(times) - 1
+    size = int(np.ceil(SPACING / (times[1] - times[0]) - 1e-6)) if inner > 1 else 1
+    if size < 2:
+        return times, points
+    begins = np.concatenate([[0], np.arange(inner % size or size, inner, size)])
+    counts = np.diff(np.append(begins, inner))
+    means = np.add.reduceat(points[:-1], begins, axis=0) / counts[:, None]
+    instants = np.add.reduceat(times[:-1], begins) / counts
+    return np.append(instants, times[-1:]), np.vstack([means, points[-1:]])
+
+
 _THROUGHOUT = np.linspace(0.0, 1.0, 5)
 _INSIDE = np.linspace(0.1, 0.9, 9)
 
