@@ -19,7 +19,7 @@ import vla_ros
 ROOT = Path(__file__).resolve().parent.parent
 DATA = [name for name in ("config", "launch", "urdf", "worlds") if (ROOT / name).is_dir()]
 ROS_MODULES = re.compile(r"^(\w+_msgs|\w+_srvs|\w+_interfaces|rclpy|launch|launch_ros|ament_index_python)$")
-OPTIONAL = {"franka_msgs", "interbotix_xs_msgs"}
+OPTIONAL = {"controller_manager_msgs", "franka_msgs", "interbotix_xs_msgs", "ur_dashboard_msgs"}
 """Come with a robot's driver and are imported only for that robot."""
 
 

@@ -15,6 +15,7 @@ from std_msgs.msg import Float64MultiArray
 from vla_ros.errors import ActionError, ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import doubles, to_time
+from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.simulated_gripper import make_gripper, reported_position
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.realtime import Sample
@@ -58,36 +59,38 @@ class DriverTopics:
         self._count = 0
         self._flange = world.model.body(world.model.site("flange").bodyid[0]).name
         self._gripper = make_gripper(node, spec, world, lock)
-        self._subscribe()
+        self._commands = self._subscribe()
 
-    def _subscribe(self) -> None:
+    def _subscribe(self) -> Any:
+        """Polled by the physics thread: commands never wait for an executor that has something else to do."""
         driver = self._spec.driver
-        if driver.command_type == "std_msgs/Float64MultiArray":
-            self._node.create_subscription(
-                Float64MultiArray,
-                driver.command_topic,
-                lambda message: self._command(message.data),
-                COMMANDS,
-            )
-            return
-        try:
-            from interbotix_xs_msgs.msg import JointGroupCommand
-        except ImportError as error:
-            raise ConfigurationError(
-                f"The message package of the driver of '{self._spec.name}' is missing ({error}); "
-                "run 'make env' or install it."
-            ) from error
-        group = str(driver.extra.get("group", "arm"))
+        self._group = ""
+        kind: Any = Float64MultiArray
+        if driver.command_type != "std_msgs/Float64MultiArray":
+            try:
+                from interbotix_xs_msgs.msg import JointGroupCommand
+            except ImportError as error:
+                raise ConfigurationError(
+                    f"The message package of the driver of '{self._spec.name}' is missing ({error}); "
+                    "run 'make env' or install it."
+                ) from error
+            self._group = str(driver.extra.get("group", "arm"))
+            kind = JointGroupCommand
+        return self._node.create_subscription(
+            kind, driver.command_topic, unused, COMMANDS, callback_group=Polled()
+        )
 
-        def take(message: Any) -> None:
-            if message.name == group:
+    def take_commands(self) -> None:
+        """Hand every command that has come to the driver; called from the physics thread before a batch."""
+        for message, _ in taken(self._commands):
+            if not self._group:
+                self._command(message.data)
+            elif message.name == self._group:
                 self._command(message.cmd)
             else:
                 self._complain(
-                    f"a command for group '{message.name}' was ignored; the arm is group '{group}'."
+                    f"a command for group '{message.name}' was ignored; the arm is group '{self._group}'."
                 )
-
-        self._node.create_subscription(JointGroupCommand, driver.command_topic, take, COMMANDS)
 
     def _command(self, positions: Any) -> None:
         try:

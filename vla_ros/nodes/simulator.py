@@ -86,7 +86,12 @@ class Simulator(VlaNode):
         self._status = self.create_publisher(msg.EpisodeStatus, topics.SIMULATOR_STATUS, topics.RELIABLE)
         self.create_service(StartEpisode, "~/reset_scene", self._reset_scene)
         self._physics = PhysicsLoop(
-            self._world, self._lock, spec.simulated_joint_state_rate, self._on_sample, self._on_failure
+            self._world,
+            self._lock,
+            spec.simulated_joint_state_rate,
+            self._on_sample,
+            self._on_failure,
+            self._driver.take_commands,
         )
         self._cameras = CameraLoop(
             self._world, self._lock, self._physics, self.value("renderer"), self._on_image, self._on_failure

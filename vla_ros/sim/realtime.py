@@ -78,8 +78,11 @@ class PhysicsLoop(Loop):
         rate: float,
         publish: Callable[[Sample], None],
         failed: Callable[[Exception], None],
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        """`prepare` is called before every batch, without the lock."""
         super().__init__("physics", failed)
+        self._prepare = prepare
         self._world = world
         self._lock = lock
         self._publish = publish
@@ -97,6 +100,7 @@ class PhysicsLoop(Loop):
             if abs(late) > MAX_LAG:
                 self.lost += max(late, 0)
                 due += late
+            self._prepare()
             with self._lock:
                 self._world.step(self._steps)
                 self.stamp = due
