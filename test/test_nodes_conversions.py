@@ -20,7 +20,9 @@ from vla_ros import msg
 from vla_ros.errors import ActionError, ObservationError
 from vla_ros.nodes import conversions as c
 from vla_ros.nodes.images import CHANNELS, resized, rgb_of, rgb_of_compressed
+from vla_ros.policies.base import ActionPrefix
 from vla_ros.types import (
+    NANOSECONDS,
     ActionChunk,
     ActionKind,
     CameraImage,
@@ -230,3 +232,51 @@ def test_chunks_survive(
 def test_malformed_chunks_are_refused(message: msg.ActionChunk) -> None:
     with pytest.raises(ActionError, match="Action chunk 0"):
         c.to_action_chunk(message)
+
+
+@given(
+    st.sampled_from([ActionKind.CARTESIAN_ABSOLUTE, ActionKind.JOINT_POSITION]),
+    st.integers(0, 8),
+    st.integers(0, 10**18),
+    st.integers(-(10**9), 10**9),
+    st.floats(0.0, 1.0),
+    st.data(),
+)
+@settings(deadline=None)
+def test_of_a_prefix_stays_what_is_due_within_the_delay_after_the_observation(
+    kind: ActionKind, steps: int, stamp: int, later: int, delay: float, data: st.DataObject
+) -> None:
+    """`later` [ns]: how much later than the observation the prefix was said."""
+    stamp = max(stamp, 2 * 10**9)
+    width = 6 if kind is ActionKind.JOINT_POSITION else 7
+    gaps = hnp.arrays(np.float64, steps, elements=st.floats(1e-3, 0.3))
+    said = ActionPrefix(
+        kind, np.cumsum(data.draw(gaps)) - 0.5, data.draw(floats(steps, width)), data.draw(floats(steps))
+    )
+    message = through_the_wire(c.action_prefix_message(said, stamp + later, delay, "base"))
+    assert message.header.frame_id == "base"
+    found = c.to_action_prefix(message, stamp)
+    due = said.after + later / NANOSECONDS
+    stays = (due > 0.0) & (due <= delay)
+    if not stays.any():
+        assert found is None
+        return
+    assert found is not None and found.kind is kind
+    np.testing.assert_allclose(found.after, due[stays], atol=1e-9)
+    np.testing.assert_array_equal(found.targets, said.targets[stays])
+    np.testing.assert_array_equal(found.gripper_width, said.gripper_width[stays])
+
+
+def test_a_malformed_prefix_is_an_error_in_words() -> None:
+    said = ActionPrefix(ActionKind.JOINT_POSITION, np.ones(2), np.zeros((2, 6)), np.zeros(2))
+    for field, value, fragment in (
+        ("joint_count", 5, "2 steps has 2 targets"),
+        ("gripper_width", [0.0], "1 gripper widths"),
+        ("after", [0.1], "1 steps has 2 targets"),
+        ("kind", 0, "kind 0"),
+        ("kind", 9, "kind 9"),
+    ):
+        message = c.action_prefix_message(said, 10**9, 0.2, "base")
+        setattr(message, field, value)
+        with pytest.raises(ActionError, match=fragment):
+            c.to_action_prefix(message, 10**9)

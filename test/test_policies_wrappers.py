@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import PolicyError
-from vla_ros.policies.base import Policy
+from vla_ros.policies.base import ActionPrefix, Policy, PrefixPolicy
 from vla_ros.policies.replay import ReplayPolicy
-from vla_ros.policies.wrappers import Delayed
-from vla_ros.types import JointState, Observation, Pose
+from vla_ros.policies.wrappers import Delayed, delayed
+from vla_ros.types import ActionKind, JointState, Observation, PolicyOutput, Pose
 
 OBSERVATION = Observation(
     7,
@@ -46,3 +46,22 @@ def test_wrappers_compose() -> None:
 def test_a_senseless_delay_is_refused(seconds: float) -> None:
     with pytest.raises(PolicyError, match="must be 0 to 60 s"):
         Delayed(ReplayPolicy(np.ones((3, 7)), "bridge"), seconds)
+
+
+class Conditioned(ReplayPolicy):
+    """Tells the number of committed steps."""
+
+    def infer_after(self, observation: Observation, prefix: ActionPrefix) -> PolicyOutput:
+        return PolicyOutput(observation.stamp, 1, "bridge", text=f"after {len(prefix.after)}")
+
+
+def test_a_delayed_policy_can_be_conditioned_when_the_one_inside_can() -> None:
+    slept: list[float] = []
+    plain = delayed(ReplayPolicy(np.ones((3, 7)), "bridge"), 0.1, slept.append)
+    assert isinstance(plain, Policy) and not isinstance(plain, PrefixPolicy)
+    policy = delayed(delayed(Conditioned(np.ones((3, 7)), "bridge"), 0.1, slept.append), 0.2, slept.append)
+    assert isinstance(policy, PrefixPolicy)
+    prefix = ActionPrefix(ActionKind.JOINT_POSITION, np.array([0.1]), np.zeros((1, 6)), np.array([0.05]))
+    output = policy.infer_after(OBSERVATION, prefix)
+    assert output.text == "after 1" and output.latency["delay"] == 0.2 and slept == [0.1, 0.2]
+    assert policy.infer(OBSERVATION).values is not None and len(slept) == 4

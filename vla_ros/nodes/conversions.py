@@ -15,6 +15,7 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from vla_ros import msg
 from vla_ros.errors import ActionError, ObservationError
 from vla_ros.nodes.images import rgb_of
+from vla_ros.policies.base import ActionPrefix
 from vla_ros.types import (
     NANOSECONDS,
     ActionChunk,
@@ -269,3 +270,52 @@ def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
         composition=composition,
         frame=message.header.frame_id,
     )
+
+
+def action_prefix_message(
+    prefix: ActionPrefix, stamp: int, delay: float, base_frame: str
+) -> msg.ActionPrefix:
+    """What is upcoming, counted from `stamp` [ns]; `delay`: see msg/ActionPrefix.msg [s]."""
+    message = msg.ActionPrefix(kind=int(prefix.kind), delay=float(delay))
+    message.header.stamp = to_time(stamp)
+    message.header.frame_id = base_frame
+    message.after = doubles(prefix.after)
+    message.gripper_width = doubles(prefix.gripper_width)
+    if prefix.kind is ActionKind.JOINT_POSITION:
+        message.joint_count = int(prefix.targets.shape[1])
+        message.joint_positions = doubles(prefix.targets)
+    else:
+        message.poses = [pose_message(target[:3], target[3:]) for target in prefix.targets]
+    return message
+
+
+def to_action_prefix(message: msg.ActionPrefix, stamp: int) -> ActionPrefix | None:
+    """The steps that stay whatever is answered to an observation of `stamp` [ns]: those due within the delay.
+
+    None: none is.  Raises `ActionError` when the message is malformed.
+    """
+    steps, kind = len(message.after), int(message.kind)
+    if kind == ActionKind.JOINT_POSITION:
+        wide = int(message.joint_count)
+        given = len(message.joint_positions)
+    elif kind == ActionKind.CARTESIAN_ABSOLUTE:
+        wide = 7
+        given = 7 * len(message.poses)
+    else:
+        raise ActionError(f"An action prefix has kind {kind}, but its targets are absolute or joints.")
+    if given != steps * wide or len(message.gripper_width) != steps:
+        raise ActionError(
+            f"An action prefix of {steps} steps has {given // max(wide, 1)} targets "
+            f"and {len(message.gripper_width)} gripper widths."
+        )
+    after = np.array(message.after, dtype=float) + (to_stamp(message.header.stamp) - stamp) / NANOSECONDS
+    stays = (after > 0.0) & (after <= message.delay)
+    if not stays.any():
+        return None
+    if kind == ActionKind.JOINT_POSITION:
+        targets = np.array(message.joint_positions, dtype=float).reshape(steps, wide)
+    else:
+        poses = [to_pose(pose) for pose in message.poses]
+        targets = np.array([np.concatenate([pose.position, pose.quaternion]) for pose in poses])
+    widths = np.array(message.gripper_width, dtype=float)
+    return ActionPrefix(ActionKind(kind), after[stays], targets[stays], widths[stays])

@@ -20,14 +20,23 @@ from vla_ros.errors import VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
-from vla_ros.nodes.conversions import policy_output_message, to_observation, to_stamp, to_time
+from vla_ros.nodes.conversions import (
+    policy_output_message,
+    to_action_prefix,
+    to_observation,
+    to_stamp,
+    to_time,
+)
 from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.policies.base import ActionPrefix, PrefixPolicy
 from vla_ros.policies.registry import contract_policy
-from vla_ros.policies.wrappers import Delayed
+from vla_ros.policies.wrappers import delayed
 from vla_ros.types import NANOSECONDS, PolicyOutput
 
 Result = TypeVar("Result")
+FRESH = 0.25
+"""An action prefix older than this [s] says nothing any more; while the robot moves, twenty a second come."""
 
 
 class Inference(VlaLifecycleNode):
@@ -61,7 +70,7 @@ class Inference(VlaLifecycleNode):
         self._policy.load()
         self._period = 1.0 / (self.value("policy_rate") or needs.rate)
         if self.value("policy_delay") > 0.0:
-            self._policy = Delayed(self._policy, self.value("policy_delay"))
+            self._policy = delayed(self._policy, self.value("policy_delay"))
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._publisher = self.create_publisher(msg.PolicyOutput, topics.POLICY_OUTPUT, topics.RELIABLE)
@@ -69,6 +78,7 @@ class Inference(VlaLifecycleNode):
     def activate(self) -> None:
         """Start the worker, subscribe."""
         self._observation: msg.Observation | None = None
+        self._prefix: msg.ActionPrefix | None = None
         self._instruction: str = ""
         self._new_instruction = False
         self._running = True
@@ -81,6 +91,12 @@ class Inference(VlaLifecycleNode):
                 msg.Observation, topics.OBSERVATION, self._on_observation, topics.NEWEST
             ),
         ]
+        if isinstance(self._policy, PrefixPolicy):
+            self._subscriptions_made.append(
+                self.create_subscription(
+                    msg.ActionPrefix, topics.ACTION_PREFIX, self._on_prefix, topics.NEWEST
+                )
+            )
         self._timer = self.create_timer(0.5, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
@@ -120,6 +136,9 @@ class Inference(VlaLifecycleNode):
             self._counts["observations"] += 1
             self._wake.notify()
 
+    def _on_prefix(self, message: msg.ActionPrefix) -> None:
+        self._prefix = message
+
     def _work(self) -> None:
         due = 0.0
         while (job := self._next_job(due)) is not None:
@@ -155,7 +174,12 @@ class Inference(VlaLifecycleNode):
         received, begun = self.now(), time.perf_counter()
 
         def infer() -> PolicyOutput:
-            return self._policy.infer(to_observation(message, instruction, topics.OBSERVATION))
+            observation = to_observation(message, instruction, topics.OBSERVATION)
+            prefix = self._committed(observation.stamp)
+            if prefix is None or not isinstance(self._policy, PrefixPolicy):
+                return self._policy.infer(observation)
+            self._counts["conditioned"] += 1
+            return self._policy.infer_after(observation, prefix)
 
         output = self._guarded(infer, message, instruction)
         if output is None:
@@ -166,6 +190,13 @@ class Inference(VlaLifecycleNode):
         answer.stage_seconds = [waiting, *answer.stage_seconds, time.perf_counter() - begun]
         self._counts["answers"] += 1
         self._publish(answer, instruction)
+
+    def _committed(self, stamp: int) -> ActionPrefix | None:
+        """What the robot will do whatever is answered to the observation of `stamp` [ns]; None: unknown."""
+        upcoming = self._prefix
+        if upcoming is None or self.now() - to_stamp(upcoming.header.stamp) > FRESH * NANOSECONDS:
+            return None
+        return to_action_prefix(upcoming, stamp)
 
     def _guarded(
         self, step: Callable[[], Result], message: msg.Observation | None, instruction: str

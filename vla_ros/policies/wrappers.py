@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vla_ros.errors import PolicyError
-from vla_ros.policies.base import Policy, PolicyRequirements
+from vla_ros.policies.base import ActionPrefix, Policy, PolicyRequirements, PrefixPolicy
 from vla_ros.types import Observation, PolicyOutput
 
 
@@ -40,6 +40,24 @@ class Delayed:
 
     def infer(self, observation: Observation) -> PolicyOutput:
         """The inner policy's answer, late."""
-        output = self._policy.infer(observation)
+        return self._late(self._policy.infer(observation))
+
+    def _late(self, output: PolicyOutput) -> PolicyOutput:
         self._sleep(self._seconds)
         return replace(output, latency={**output.latency, "delay": self._seconds})
+
+
+class DelayedAfter(Delayed):
+    """The same for a policy whose answers can be conditioned on what the robot will do anyway."""
+
+    _policy: PrefixPolicy
+
+    def infer_after(self, observation: Observation, prefix: ActionPrefix) -> PolicyOutput:
+        """The inner policy's answer after `prefix`, late."""
+        return self._late(self._policy.infer_after(observation, prefix))
+
+
+def delayed(policy: Policy, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Delayed:
+    """`policy` made late, still a `PrefixPolicy` where it is one.  Raises as `Delayed`."""
+    kind = DelayedAfter if isinstance(policy, PrefixPolicy) else Delayed
+    return kind(policy, seconds, sleep)
