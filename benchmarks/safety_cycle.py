@@ -20,26 +20,26 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.figures import MILLI, summary
+from benchmarks.safety_loop import loops, memory
+from benchmarks.safety_subject import Subject
 from benchmarks.tables import safety_tables
 from vla_ros.commands.shared import plain_errors
-from vla_ros.contract import load_contract
 from vla_ros.control.controller import SafetyController
 from vla_ros.robots import robot_names
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import NANOSECONDS, ActionChunk, ActionKind, Array, JointState
+from vla_ros.types import Array
 
 STAGES = {
     "reference": (("executor", "sample"), ("_cartesian", "step")),
     "inverse kinematics": (("_ik", "follow_pose"),),
     "tracker": (("_tracker", "step"),),
+    "torque and contact": (("_torque", "refusal"), ("supervision", "look"), ("supervision", "observe")),
     "shield": (("_shield", "judge"),),
 }
 """Methods of the controller's parts that make up a stage; the rest of `update` is the rest."""
-CHUNK_PERIOD, STEP, HORIZON, AGE = 0.2, 0.2, 8, 0.1
-"""Seconds between chunks and between steps, steps, age of a chunk's observation [s]."""
-RADIUS, TURN = 0.05, 6.0
-"""The motion: circles of this radius [m], one in so many seconds."""
+LOOP_RATES, MEMORY_RATE = (500.0, 1000.0), 1000.0
+"""[Hz]"""
 WARM_UP = 200
 """Cycles that are not counted."""
 
@@ -68,33 +68,24 @@ class Clock:
 
 def cycles(robot: str, count: int) -> dict[str, Any]:
     """Times of `count` cycles of a robot's controller while its tool circles: summaries [ms] by stage."""
-    contract = load_contract(robot)
-    spec, period = contract.robot, 1.0 / contract.control_rate
-    controller = SafetyController(contract, period)
-    clock = Clock(controller)
-    none = np.zeros(0)
-    now, sequence, due = NANOSECONDS, 0, CHUNK_PERIOD
-    measured = JointState(now, spec.home, none, none)
-    controller.activate(measured, spec.gripper.max_width, 0.0)
+    subject = Subject(robot)
+    spec = subject.spec
+    clock = Clock(subject.controller)
     columns: dict[str, list[int]] = {name: [] for name in ("whole cycle", *STAGES, "rest")}
-    naked = NakedKinematics(spec, period)
+    naked = NakedKinematics(spec, subject.period)
     bare = []
     interventions = 0
     gc.collect()
     gc.freeze()
     for tick in range(1, count + WARM_UP + 1):
-        moment = tick * period
-        stamp = now + round(moment * NANOSECONDS)
-        if moment >= due:
-            sequence, due = sequence + 1, due + CHUNK_PERIOD
-            controller.submit(_circle(sequence, stamp, moment, spec), moment, stamp)
+        subject.prepare()
         clock.spent = dict.fromkeys(STAGES, 0)
         begun = time.perf_counter_ns()
-        result = controller.update(moment, stamp, measured, period)
+        result = subject.tick()
         whole = time.perf_counter_ns() - begun
-        measured = JointState(stamp, result.setpoint.positions, result.setpoint.velocities, none)
+        subject.follow()
         begun = time.perf_counter_ns()
-        naked.step(measured.positions)
+        naked.step(result.setpoint.positions)
         spent_bare = time.perf_counter_ns() - begun
         if tick <= WARM_UP:
             continue
@@ -106,10 +97,11 @@ def cycles(robot: str, count: int) -> dict[str, Any]:
     gc.unfreeze()
     columns["bare inverse kinematics (pinocchio, daqp)"] = bare
     return {
-        "rate": contract.control_rate,
+        "rate": subject.rate,
         "cycles": count,
+        **subject.describe(),
         "cycles_with_interventions": interventions,
-        "end_state": controller.state.name,
+        "end_state": subject.controller.state.name,
         "stages_ms": {name: summary(MILLI * np.array(v, float), tails=True) for name, v in columns.items()},
     }
 
@@ -144,30 +136,24 @@ class NakedKinematics:
         return np.asarray(solution)
 
 
-def _circle(sequence: int, now: int, moment: float, spec: RobotSpec) -> ActionChunk:
-    """The next steps of a circle in the y-z plane, below the home pose."""
-    angles = 2.0 * np.pi / TURN * (moment - AGE + STEP * np.arange(HORIZON + 1))
-    steps = np.diff(RADIUS * np.column_stack([np.zeros(HORIZON + 1), np.sin(angles), np.cos(angles)]), axis=0)
-    return ActionChunk(
-        stamp=now - round(AGE * NANOSECONDS),
-        sequence=sequence,
-        kind=ActionKind.CARTESIAN_DELTA,
-        period=STEP,
-        gripper_width=np.full(HORIZON, spec.gripper.max_width),
-        translation=steps,
-        quaternion=np.tile([0.0, 0.0, 0.0, 1.0], (HORIZON, 1)),
-    )
-
-
 @plain_errors
 def main(
     robot: Annotated[list[str] | None, typer.Option(help="Robot; may be given several times.")] = None,
     count: Annotated[int, typer.Option("--cycles", min=10, help="Cycles to time per robot.")] = 5000,
+    loop_seconds: Annotated[
+        float, typer.Option(min=0.0, help="Run 500 Hz and 1 kHz loops so long each.")
+    ] = 0.0,
+    memory_minutes: Annotated[float, typer.Option(min=0.0, help="Watch memory in a loop for so long.")] = 0.0,
     json_path: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
-    """Time the safety controller's cycle, stage by stage, back to back in one process."""
+    """Time the safety controller's cycle, stage by stage, back to back in one process, then in its loop."""
     document = {"benchmark": "safety_cycle", **machine.describe()}
-    document["robots"] = {name: cycles(name, count) for name in robot or robot_names()}
+    names = robot or robot_names()
+    document["robots"] = {name: cycles(name, count) for name in names}
+    if loop_seconds:
+        document["loops"] = loops(names[0], LOOP_RATES, loop_seconds)
+    if memory_minutes:
+        document["memory"] = memory(names[0], MEMORY_RATE, memory_minutes)
     Console().print(*safety_tables(document), sep="\n")
     if json_path is not None:
         machine.write_json(json_path, document)

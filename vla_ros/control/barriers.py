@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_ros.kernels.clearance import some_below, within_box
 from vla_ros.robots.collision import FLOOR_WITHIN, CollisionModel, Surroundings
 from vla_ros.robots.environment import Obstacle
 from vla_ros.robots.kinematics import Kinematics
@@ -77,9 +78,7 @@ class WorkspaceBarrier:
         return self._margins(position)
 
     def _margins(self, position: Array) -> Array:
-        margins = np.empty(6)
-        margins[:3], margins[3:] = position - self._box.minimum, self._box.maximum - position
-        return margins
+        return within_box(position, self._box.minimum, self._box.maximum)
 
     def near(self, q: Array, width: float) -> list[Near]:
         """Faces closer than `slow`."""
@@ -219,6 +218,8 @@ class EnvironmentBarrier:
 
 
 def _below(margins: Array, zone: float) -> list[int]:
+    if not some_below(margins, zone):
+        return []
     rows: list[int] = (margins < zone).nonzero()[0].tolist()
     return rows
 

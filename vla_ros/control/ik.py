@@ -8,6 +8,7 @@ is near: gradient . v >= -k (margin), the velocity damper of Faverjon and Tourna
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -144,7 +145,7 @@ class InverseKinematics:
             upper = np.concatenate([upper, np.full(len(near), 1e30)])
             sense = np.zeros(len(lower), dtype=np.int32)
         solution, _, flag, _ = daqp.solve(hessian, gradient, rows, upper, lower, sense)
-        if flag < 1 or not np.isfinite(solution).all():
+        if flag < 1 or not math.isfinite(float(solution @ solution)):
             # no velocity satisfies all rows at once: brake as hard as the box allows
             solution = np.zeros(len(q))
             interventions.append(Intervention(InterventionAction.SLOWDOWN, Reason.SOLVER, "", float(flag)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.kernels import INDICES, TABLE, VECTOR, compiled
+from vla_ros.kernels import FLAG, INDICES, NUMBER, TABLE, VECTOR, compiled
 from vla_ros.types import Array
 
 
@@ -34,3 +34,21 @@ def lower_bounds(
             rows[count] = i
             count += 1
     return out, rows[:count]
+
+
+@compiled(FLAG, VECTOR, NUMBER)
+def some_below(margins: Array, zone: float) -> bool:
+    """Whether any of margins (m,) is below `zone`, or not a number."""
+    for i in range(margins.shape[0]):  # noqa: SIM110  (numba has no `all` of a generator)
+        if not margins[i] >= zone:
+            return True
+    return False
+
+
+@compiled(VECTOR, VECTOR, VECTOR, VECTOR)
+def within_box(position: Array, low: Array, high: Array) -> Array:
+    """(6,) distances of a position (3,) to the lower, then the upper faces of a box, positive inside."""
+    out = np.empty(6)
+    for i in range(3):
+        out[i], out[3 + i] = position[i] - low[i], high[i] - position[i]
+    return out
