@@ -31,6 +31,8 @@ ANSWER_TIMEOUT = 10.0
 """Seconds a driver may take to answer one request; error recovery and brakes take seconds."""
 SETTLE_TIMEOUT = 3.0
 """Seconds after the last request within which the driver must say that it is ready."""
+FRESH = 0.3
+"""Seconds to listen after `open` before anything is believed: what was heard before may be out of date."""
 START_UP_EVERY = 2.0
 """Seconds between two attempts to set the driver up at activation."""
 
@@ -77,7 +79,7 @@ class DriverLink:
         self._clients: dict[str, Any] = {}
         self._condition = self._adapter.condition(time.monotonic())
         self._busy = self._set_up = False
-        self._asked_at = self._tried_at = 0.0
+        self._asked_at = self._tried_at = self._opened_at = 0.0
         self._waiting: set[Future] = set()
         self._timer: Any = None
 
@@ -96,6 +98,8 @@ class DriverLink:
         """Begin to listen, and to set up what streaming needs, until the driver is ready once."""
         self._set_up = False
         self._tried_at = self._asked_at = 0.0
+        self._opened_at = time.monotonic()
+        self._condition = DriverCondition(False, "the driver's status is awaited", known=False)
         self._timer = self._node.create_timer(
             LOOK_PERIOD, self._look, callback_group=self._group, clock=_STEADY
         )
@@ -146,6 +150,8 @@ class DriverLink:
         for topic, subscription in self._subscriptions.items():
             for message, _ in taken(subscription):
                 self._adapter.take(topic.name, message, now)
+        if now - self._opened_at < FRESH:
+            return
         self._condition = self._adapter.condition(now)
         if self._busy:
             return
