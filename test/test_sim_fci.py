@@ -122,6 +122,21 @@ def test_a_robot_in_motion_may_not_just_stand():
     assert check.check(check._state[0].copy()) == KINDS["acceleration"]
 
 
+def test_the_fr3_is_slower_towards_its_ends():
+    spec = load_robot("fr3")
+    limits, period, speed = spec.published, 0.001, 1.5
+    ramp = np.minimum(np.arange(2000) / 400, 1.0)
+    steps = np.zeros((2000, 7))
+    steps[:, 0] = speed * ramp * ramp * (3 - 2 * ramp) * period
+    positions = spec.home + np.cumsum(steps, axis=0)
+    inside = positions[positions[:, 0] < limits.position_max[0]]
+    found = first_reflex(inside, limits, period)
+    assert found is not None and (found.error, found.joint) == (KINDS["velocity"], 0)
+    # where the published limit, -0.30 + sqrt(12 (2.7501 - q)), falls below the speed
+    assert inside[found.index - 1, 0] == pytest.approx(2.7501 - (speed + 0.30) ** 2 / 12, abs=0.003)
+    assert first_reflex(inside, dataclasses.replace(limits, fade=None), period) is None
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),

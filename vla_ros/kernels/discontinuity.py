@@ -16,7 +16,7 @@ _EPSILON = 2.0**-53
 @inlined
 def _look(
     p: Array, v: Array, a: Array, q: Array, low: Array, high: Array,
-    fastest: Array, hardest: Array, jerk: Array, period: float,
+    fastest: Array, fades: Array, hardest: Array, jerk: Array, period: float,
 ) -> tuple[float, float]:  # fmt: skip
     """What a command q (n,) breaks after p, and by which joint; p, v, a become those of q when it is fine."""
     n = p.shape[0]
@@ -31,7 +31,12 @@ def _look(
         b = (w - v[i]) / period
         j = (b - a[i]) / period
         found = FINE
-        if not abs(w) <= fastest[i] * (1.0 + _RELATIVE) + wrong:
+        most = fastest[i]
+        if fades[1, i] > 0.0:
+            # on the way to an end the limit falls: that at the command before is the largest of the step
+            room = fades[3, i] - p[i] if w > 0.0 else p[i] - fades[2, i]
+            most = min(most, max(np.sqrt(fades[1, i] * max(room, 0.0)) - fades[0, i], 0.0))
+        if not abs(w) <= most * (1.0 + _RELATIVE) + wrong:
             found = VELOCITY
         elif not abs(b) <= hardest[i] * (1.0 + _RELATIVE) + 2.0 * wrong / period:
             found = ACCELERATION
@@ -49,7 +54,7 @@ def _look(
 
 
 @compiled(
-    (NUMBER, NUMBER, TABLE), TABLE, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER
+    (NUMBER, NUMBER, TABLE), TABLE, VECTOR, VECTOR, VECTOR, VECTOR, TABLE, VECTOR, VECTOR, NUMBER
 )  # fmt: skip
 def followed(
     state: Array,
@@ -57,6 +62,7 @@ def followed(
     low: Array,
     high: Array,
     fastest: Array,
+    fades: Array,
     hardest: Array,
     jerk: Array,
     period: float,
@@ -69,6 +75,7 @@ def followed(
         low: least positions (n,).
         high: greatest positions (n,).
         fastest: velocity limits (n,).
+        fades: (4, n) how they fall off towards the ends, as `JointLimits.fades`.
         hardest: acceleration limits (n,).
         jerk: jerk limits (n,).
         period: between two commands [s].
@@ -77,17 +84,17 @@ def followed(
     stays what it was when the command broke a limit.
     """
     after = state.copy()
-    code, joint = _look(after[0], after[1], after[2], q, low, high, fastest, hardest, jerk, period)
+    code, joint = _look(after[0], after[1], after[2], q, low, high, fastest, fades, hardest, jerk, period)
     return code, joint, after
 
 
 @compiled(
     (NUMBER, NUMBER, NUMBER),
-    *(TABLE, INDICES, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, NUMBER),
+    *(TABLE, INDICES, VECTOR, VECTOR, VECTOR, TABLE, VECTOR, VECTOR, NUMBER),
 )
 def first_broken(
-    positions: Array, rests: Array, low: Array, high: Array, fastest: Array, hardest: Array, jerk: Array,
-    period: float,
+    positions: Array, rests: Array, low: Array, high: Array, fastest: Array, fades: Array, hardest: Array,
+    jerk: Array, period: float,
 ) -> tuple[float, float, float]:  # fmt: skip
     """The first command of a recording that breaks a limit.
 
@@ -97,6 +104,7 @@ def first_broken(
         low: least positions (n,).
         high: greatest positions (n,).
         fastest: velocity limits (n,).
+        fades: (4, n) how they fall off towards the ends, as `JointLimits.fades`.
         hardest: acceleration limits (n,).
         jerk: jerk limits (n,).
         period: between two commands [s].
@@ -112,7 +120,7 @@ def first_broken(
         if k == 0 or (following < rests.shape[0] and rests[following] == k):
             for i in range(n):
                 p[i], v[i], a[i] = positions[k, i], 0.0, 0.0
-        code, joint = _look(p, v, a, positions[k], low, high, fastest, hardest, jerk, period)
+        code, joint = _look(p, v, a, positions[k], low, high, fastest, fades, hardest, jerk, period)
         if code != FINE:
             return float(k), code, joint
     return -1.0, FINE, 0.0

@@ -48,7 +48,7 @@ class FciCheck:
         """`limits`: the maker's (`spec.published`); `period`: between two commands [s]."""
         self._limits = (
             *(limits.position_min, limits.position_max),
-            *(limits.velocity, limits.acceleration, limits.jerk),
+            *(limits.velocity, np.ascontiguousarray(limits.fades), limits.acceleration, limits.jerk),
         )
         self._period = period
         self._state = np.zeros((3, len(limits.velocity)))
@@ -122,6 +122,6 @@ def first_reflex(
     rows = np.array(sorted(rests), dtype=np.int64)
     index, code, joint = first_broken(
         np.ascontiguousarray(positions, dtype=np.float64), rows, limits.position_min, limits.position_max,
-        limits.velocity, limits.acceleration, limits.jerk, period,
+        limits.velocity, np.ascontiguousarray(limits.fades), limits.acceleration, limits.jerk, period,
     )  # fmt: skip
     return None if index < 0.0 else Reflex(int(index), ERRORS[code], int(joint))
