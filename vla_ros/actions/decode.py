@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.actions import rotations
+from vla_ros.actions.gripper import GripperState, gripper_widths
 from vla_ros.actions.normalization import ActionStatistics, NormalizationKind, unnormalize
-from vla_ros.actions.space import ActionSpace, GripperConvention
+from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.tokens import TokenCodec
 from vla_ros.errors import ActionError
 from vla_ros.robots.spec import GripperSpec
@@ -19,7 +20,7 @@ def decode(
     gripper: GripperSpec,
     statistics: ActionStatistics | None = None,
     codec: TokenCodec | None = None,
-    gripper_width: float | None = None,
+    before: GripperState | None = None,
 ) -> ActionChunk:
     """Meaning of one policy output.
 
@@ -29,7 +30,7 @@ def decode(
         gripper: opening range that the gripper dimension is mapped onto.
         statistics: needed when values are normalised (tokens always are).
         codec: of the tokens, OpenVLA's by default.
-        gripper_width: opening before the chunk [m], the start for relative grippers; default open.
+        before: of the gripper at the observation, the start for relative commands; default open.
 
     Raises:
         ActionError: another action space, wrong dimension, not finite, token that is no action.
@@ -61,7 +62,7 @@ def decode(
         values = np.concatenate(
             [np.clip(values[:, :-1], -space.unit_clip, space.unit_clip), values[:, -1:]], axis=1
         )
-    widths = gripper_widths(values[:, -1], space.gripper, gripper, gripper_width)
+    widths = gripper_widths(values[:, -1], space.gripper, gripper, before, space.period)
     if space.kind is ActionKind.JOINT_POSITION:
         return ActionChunk(
             output.stamp, output.sequence, space.kind, space.period, widths,
@@ -87,25 +88,3 @@ def _values(output: PolicyOutput, codec: TokenCodec) -> Array:
     if output.tokens is not None:
         return codec.decode(output.tokens)
     return np.asarray(output.values, dtype=float)
-
-
-def gripper_widths(
-    values: Array, convention: GripperConvention, gripper: GripperSpec, start: float | None = None
-) -> Array:
-    """Gripper dimension (steps,) to absolute widths [m] (steps,), by the action space's convention."""
-    span = convention.open_value - convention.closed_value
-    opening = (values - convention.closed_value) / span
-    if convention.relative:
-        # rel2abs of the RT-1 data: only a decided command (beyond +-0.5 of the way) changes the state
-        initial = 1.0 if start is None else float(start - gripper.min_width > 0.5 * gripper.max_width)
-        decided = np.where(opening > 0.75, 1.0, np.where(opening < 0.25, 0.0, np.nan))
-        opening = np.empty(len(values))
-        state = initial
-        for step, wish in enumerate(decided):
-            state = state if np.isnan(wish) else wish
-            opening[step] = state
-    elif convention.binarize:
-        opening = (opening > 0.5).astype(float)
-    opening = np.clip(opening, 0.0, 1.0)
-    widths: Array = gripper.min_width + opening * (gripper.max_width - gripper.min_width)
-    return widths

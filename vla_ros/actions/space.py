@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vla_ros.actions.gripper import GripperConvention
 from vla_ros.actions.normalization import NormalizationKind
 from vla_ros.errors import ContractError
 from vla_ros.types import ActionKind, Composition
-
-
-@dataclass(frozen=True)
-class GripperConvention:
-    """How the last dimension speaks of the gripper."""
-
-    open_value: float
-    closed_value: float
-    relative: bool = False
-    """Relative: `open_value` and `closed_value` are commands to change, anything between keeps the state."""
-    binarize: bool = False
-    """Absolute values above the midpoint count as fully open, below as fully closed."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +86,14 @@ _PRESETS = {
             GripperConvention(open_value=-1.0, closed_value=1.0, relative=True),
             step_translation=0.15, step_rotation=0.5,
             source="open_x_embodiment fractal20220817_data; the rate of 3 Hz is from memory",
+        ),
+        ActionSpace(
+            "fractal_sticky",
+            "RT-1 fractal as SimplerEnv plays it: a gripper command is kept for 15 steps",
+            _TCP, _TCP_UNITS, ActionKind.CARTESIAN_DELTA, Composition.PREVIOUS_TARGET, 3.0,
+            GripperConvention(open_value=-1.0, closed_value=1.0, relative=True, sticky=15),
+            step_translation=0.15, step_rotation=0.5,
+            source="SimplerEnv, policies of the Google robot: sticky_gripper_num_repeat 15",
         ),
         ActionSpace(
             "taco_play",

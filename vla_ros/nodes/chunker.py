@@ -9,6 +9,7 @@ from rclpy.clock import Clock, ClockType
 
 from vla_ros import msg
 from vla_ros.actions import decode
+from vla_ros.actions.gripper import GripperMemory
 from vla_ros.control.loop import set_priority
 from vla_ros.errors import ActionError
 from vla_ros.nodes import topics
@@ -39,7 +40,7 @@ class Chunker(VlaLifecycleNode):
         self._max_future = int(self.value("max_future") * NANOSECONDS)
         self._counts: Counter[str] = Counter()
         self._problem = ""
-        self._width: float | None = None
+        self._gripper = GripperMemory(self._contract.action_space.gripper, self._contract.robot.gripper)
         self._publisher = self.create_publisher(msg.ActionChunk, topics.ACTION_CHUNK, topics.RELIABLE)
 
     def activate(self) -> None:
@@ -70,8 +71,9 @@ class Chunker(VlaLifecycleNode):
         try:
             self._check_stamp(to_stamp(message.header.stamp))
             output = to_policy_output(message)
+            before = self._gripper.at(output.stamp)
             gripper = self._contract.robot.gripper
-            chunk = decode(output, self._contract.action_space, gripper, gripper_width=self._width)
+            chunk = decode(output, self._contract.action_space, gripper, before=before)
         except ActionError as error:
             self._counts["refused"] += 1
             self._problem = f"Policy output {message.sequence} of '{message.policy}' was refused: {error}"
@@ -80,7 +82,7 @@ class Chunker(VlaLifecycleNode):
             return
         self._counts["chunks"] += 1
         self._problem = ""
-        self._width = float(chunk.gripper_width[-1])
+        self._gripper.remember(chunk)
         result = action_chunk_message(chunk, self._contract.robot.base_frame)
         result.output_published = message.published
         self._publisher.publish(result)
