@@ -83,7 +83,7 @@ class Bench:
         self.doubles = Doubles(self.contract, kind.clock, stream=not kind.chain)
         self.recording = self.doubles.recording
         self.rivals: list[Any] = []
-        """Publishers that do not belong on the command topic."""
+        """Publishers that do not belong on the command topic, and their timers."""
         told = {"contract": str(path), "simulated": True, "use_sim_time": kind.clock}
         for name in (*kind.managed, "watchdog"):
             if name == "inference":
@@ -189,11 +189,11 @@ class Bench:
         steps = np.abs(np.diff([c.positions for c in recent], axis=0)).max(axis=1)
         return bool(np.mean(steps > 1e-6) > 0.9)
 
-    def resting(self, seconds: float, since: float = 0.0) -> bool:
+    def resting(self, seconds: float, since: float = 0.0, foreign: bool = False) -> bool:
         """Whether no command has moved the robot for so long, nor since `since`."""
         now = time.monotonic()
         begin = max(now - seconds - 1.0, since)
-        return now - max(self.recording.last_motion(begin), since) > seconds
+        return now - max(self.recording.last_motion(begin, foreign), since) > seconds
 
     @property
     def state(self) -> str:

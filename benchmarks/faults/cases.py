@@ -16,6 +16,8 @@ from std_srvs.srv import Trigger
 
 from benchmarks.faults.bench import Bench
 from benchmarks.faults.fault import BY_ITSELF, RESET, RESTART, RESTART_RESET, Fault
+from benchmarks.faults.ur_status import UrStatus
+from vla_ros.robots.drivers.ur import SafetyMode
 from vla_ros.types import NANOSECONDS
 
 RUNS = ("RUNNING", "LIMITED")
@@ -113,16 +115,28 @@ def _storm(bench: Bench) -> None:
 
 
 def _second_publisher(bench: Bench) -> None:
-    driver = bench.contract.robot.driver
-    rival = bench.doubles.node.create_publisher(bench.doubles.command_type, driver.command_topic, 1)
-    bench.rivals.append(rival)
+    """Somebody else commands positions near those of the robot, at 20 Hz."""
+    driver, node = bench.contract.robot.driver, bench.doubles.node
+    rival = node.create_publisher(bench.doubles.command_type, driver.command_topic, 1)
+
+    def nudge() -> None:
+        positions = bench.recording.setpoints[-1].positions + 0.001
+        rival.publish(bench.doubles.command_type(data=positions.tolist()))
+
+    bench.rivals = [(rival, node.create_timer(0.05, nudge))]
 
 
 def _no_second_publisher(bench: Bench) -> None:
-    for rival in bench.rivals:
+    for rival, timer in bench.rivals:
+        bench.doubles.node.destroy_timer(timer)
         bench.doubles.node.destroy_publisher(rival)
-    bench.rivals.clear()
+    bench.rivals = []
     bench.until(lambda: False, 0.5)
+
+
+def _driver(bad: Callable[[UrStatus], None]) -> Callable[[Bench], None]:
+    """Have the UR driver say something else."""
+    return lambda bench: bad(bench.doubles.status)
 
 
 def _jump_clock(seconds: float) -> Callable[[Bench], None]:
@@ -251,6 +265,26 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "second_publisher", "another node publishes joint commands", "control", _second_publisher,
         STOPPED, 1.0, 0.4, (RESET,), _no_second_publisher, foreign=True,
+    ),
+    # The driver's mode.
+    Fault(
+        "protective_stop", "the UR makes a protective stop", "control",
+        _driver(lambda ur: ur.safety(SafetyMode.PROTECTIVE_STOP)),
+        STOPPED, 0.3, 0.1, (RESET,), _driver(lambda ur: ur.safety(SafetyMode.NORMAL)),
+    ),
+    Fault(
+        "program_ends", "the UR's program ends", "control", _driver(lambda ur: ur.program(False)),
+        STOPPED, 0.3, 0.1, (RESET,), _driver(lambda ur: ur.program(True)), quick=False,
+    ),
+    Fault(
+        "wrong_controller", "the driver's position controller is not active", "control",
+        _driver(lambda ur: ur.controller("inactive")),
+        STOPPED, 0.3, 0.1, (RESET,), _driver(lambda ur: ur.controller("active")),
+    ),
+    Fault(
+        "speed_slider", "somebody turns the UR's speed down to 50 %", "control",
+        _driver(lambda ur: ur.speed(0.5)),
+        STOPPED, 0.3, 0.1, (RESET,), _driver(lambda ur: ur.speed(1.0)), quick=False,
     ),
     # Processes of the safety side.
     Fault(

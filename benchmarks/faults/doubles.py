@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from benchmarks.faults.record import Command, Recording, Setpoint, Status
+from benchmarks.faults.ur_status import UrStatus
 from benchmarks.source import STAMP_AT, Beat, prepared_frames
 from vla_ros import msg
 from vla_ros.contract import Contract
@@ -64,6 +65,7 @@ class Doubles:
         self._instruction = create(String, topics.INSTRUCTION, topics.LATCHED)
         self._clock = create(Clock, "/clock", topics.RELIABLE) if clock else None
         self._chunks = create(msg.ActionChunk, topics.ACTION_CHUNK, topics.RELIABLE)
+        self.status = UrStatus(self.node)
         self.command_type = import_type(driver.command_type, self.robot.name)
         self.node.create_subscription(self.command_type, driver.command_topic, self._on_command, DEEP)
         self.node.create_subscription(msg.JointSetpoint, topics.JOINT_SETPOINT, self._on_setpoint, DEEP)
@@ -103,10 +105,6 @@ class Doubles:
     def instruct(self, text: str) -> None:
         """Publish an instruction."""
         self._instruction.publish(String(data=text))
-
-    def stand_at(self, positions: np.ndarray) -> None:
-        """Put the robot somewhere."""
-        self._positions = positions
 
     def _spin(self) -> None:
         try:

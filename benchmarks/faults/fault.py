@@ -84,9 +84,11 @@ def run_fault(bench: Bench, fault: Fault) -> Outcome:
     if fault.goes_on:
         bench.until(lambda: False, fault.seconds)
     else:
-        bench.until(lambda: bench.state in fault.states and bench.resting(QUIET, begun), PATIENCE)
-    seconds = max(0.0, recording.last_motion(begun) - begun)
-    angle = float(recording.travel(begun).max())
+        bench.until(
+            lambda: bench.state in fault.states and bench.resting(QUIET, begun, fault.foreign), PATIENCE
+        )
+    seconds = max(0.0, recording.last_motion(begun, fault.foreign) - begun)
+    angle = float(recording.travel(begun, fault.foreign).max())
     state, message = bench.state, recording.statuses[-1].message if recording.statuses else ""
     fault.undo(bench)
     again = time.monotonic()
@@ -148,8 +150,7 @@ def _set_moving(bench: Bench) -> None:
             bench.ask("reset")
         bench.go_home()
     for _ in range(3):
-        if bench.until(bench.moving, PATIENCE):
+        if bench.until(lambda: bench.moving() or bench.state in LATCHED, 0.5 * PATIENCE) and bench.moving():
             return
-        bench.ask("resume")
         bench.ask("reset")
     raise MachineError(f"The graph does not move before the fault: {bench.state}.")

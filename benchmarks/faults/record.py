@@ -61,13 +61,13 @@ class Recording:
         self.setpoints: list[Setpoint] = []
         self.statuses: list[Status] = []
 
-    def last_motion(self, since: float) -> float:
+    def last_motion(self, since: float, foreign: bool = False) -> float:
         """When the command last changed after `since` [s]; `since` when it did not."""
-        return max((b.at for b, step in self._steps(since) if step.max() > MOVED), default=since)
+        return max((at for at, step in self._steps(since, foreign) if step.max() > MOVED), default=since)
 
-    def travel(self, since: float) -> Array:
-        """How far each joint was commanded after `since` (n,) [rad]."""
-        steps = [step for _, step in self._steps(since)]
+    def travel(self, since: float, foreign: bool = False) -> Array:
+        """How far each joint was commanded after `since` (n,) [rad]; what others commanded is left out."""
+        steps = [step for _, step in self._steps(since, foreign)]
         return np.asarray(np.sum(steps, axis=0)) if steps else np.zeros(1)
 
     def state(self) -> str:
@@ -91,12 +91,15 @@ class Recording:
         )
         return judge_setpoints(_setpoints(points, robot.dof), robot, None if foreign else sent)
 
-    def _steps(self, since: float) -> list[tuple[Command, Array]]:
-        commands = list(self.commands)
+    def _steps(self, since: float, foreign: bool) -> list[tuple[float, Array]]:
+        """When each command after `since` came, and how far it moved each joint."""
+        heard: list[Command] | list[Setpoint] = self.setpoints if foreign else self.commands
+        end = begin = len(heard)
+        while begin > 0 and heard[begin - 1].at > since:
+            begin -= 1
+        recent = heard[max(0, begin - 1) : end]
         return [
-            (b, np.abs(b.positions - a.positions))
-            for a, b in zip(commands[:-1], commands[1:], strict=True)
-            if b.at > since
+            (b.at, np.abs(b.positions - a.positions)) for a, b in zip(recent[:-1], recent[1:], strict=True)
         ]
 
 
