@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.kernels import FLAG, INDICES, NUMBER, TABLE, VECTOR, compiled
+from vla_ros.kernels import FLAG, INDICES, MATRIX, NUMBER, TABLE, VECTOR, compiled
 from vla_ros.types import Array
 
 
@@ -51,4 +51,31 @@ def within_box(position: Array, low: Array, high: Array) -> Array:
     out = np.empty(6)
     for i in range(3):
         out[i], out[3 + i] = position[i] - low[i], high[i] - position[i]
+    return out
+
+
+@compiled(VECTOR, MATRIX, VECTOR, VECTOR, VECTOR, INDICES)
+def point_row(
+    jacobian: Array, origin: Array, point: Array, direction: Array, columns: NDArray[np.int64]
+) -> Array:
+    """(n,) derivative of a body-fixed point's coordinate along a direction by the joints of `columns` (n,).
+
+    Args:
+        jacobian: (6, nv) of the body's joint, along the base axes at `origin`, linear on top of angular.
+        origin: of the joint (3,) [m].
+        point: on the body (3,) [m].
+        direction: (3,).
+    """
+    x, y, z = point[0] - origin[0], point[1] - origin[1], point[2] - origin[2]
+    # direction . (v + w x arm) = direction . v + (arm x direction) . w
+    mx = y * direction[2] - z * direction[1]
+    my = z * direction[0] - x * direction[2]
+    mz = x * direction[1] - y * direction[0]
+    out = np.empty(columns.shape[0])
+    for i in range(columns.shape[0]):
+        j = columns[i]
+        out[i] = (
+            direction[0] * jacobian[0, j] + direction[1] * jacobian[1, j] + direction[2] * jacobian[2, j]
+            + mx * jacobian[3, j] + my * jacobian[4, j] + mz * jacobian[5, j]
+        )  # fmt: skip
     return out

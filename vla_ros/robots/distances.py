@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pinocchio as pin
 
-from vla_ros.kernels.clearance import lower_bounds
+from vla_ros.kernels.clearance import lower_bounds, point_row
 from vla_ros.robots.model import build_model, finger_positions, joint_indices
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
@@ -70,9 +70,7 @@ class Posture:
             pin.computeJointJacobians(self.model, self.data)
             self._turned = True
         jacobian = pin.getJointJacobian(self.model, self.data, joint, pin.LOCAL_WORLD_ALIGNED)
-        arm = point - self.data.oMi[joint].translation
-        wrench = np.concatenate([direction, pin.skew(arm) @ direction])
-        return np.asarray((wrench @ jacobian)[self._arm])
+        return point_row(jacobian, self.data.oMi[joint].translation, point, direction, self._arm)
 
     def of_reach(self, reach: Array) -> Array:
         """(m, n + 1) reach by the entries of `x`, from (m, nv) reach by the joints of the model."""
