@@ -5,9 +5,10 @@ from types import SimpleNamespace as Message
 
 import pytest
 
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, ObservationError
 from vla_ros.robots import load_robot
 from vla_ros.robots.drivers import franka, make_adapter, ur
+from vla_ros.robots.drivers.franka_state import ERRORS, modes_of_state
 from vla_ros.robots.drivers.interbotix import DEFAULT_PROFILE, REGISTERS, STREAMING_PROFILE, TIMED, Profile
 
 ACTIVITY = "/controller_manager/activity"
@@ -27,10 +28,14 @@ def activity(controller="active", hardware="active", name="FrankaHardwareInterfa
 
 
 def franka_state(mode=franka.RobotMode.MOVE, error="", last=""):
-    def errors(name):
-        return Message(**{known: known == name for known in franka.ERRORS})
-
-    return Message(robot_mode=int(mode), current_errors=errors(error), last_motion_errors=errors(last))
+    """A serialised FrankaRobotState without names and joints."""
+    flags = [known == name for name in (error, last) for known in ERRORS]
+    header = bytes(8) + bytes([1, 0, 0, 0]) + bytes(4)  # stamp, and an empty name with its zero
+    joints = header + bytes(16)
+    parts = [header, bytes(8 * 26), *[joints] * 3, bytes(8 * 14), joints, bytes(8 * 10)]
+    for count in (6, 6, 10, 10, 10, 7, 7, 7, 7, 7, 6, 6, 6):
+        parts += [header, bytes(8 * count)]
+    return bytes([0, 1, 0, 0]) + b"".join(parts) + bytes(16) + bytes([int(mode)]) + bytes(flags)
 
 
 def franka_adapter(state=None, told=None, time=10.0):
@@ -93,6 +98,32 @@ def test_an_inactive_controller_is_said_and_activated_by_recovery_alone(told, wo
     assert word in adapter.condition(10.0).sentence
     assert adapter.start_up(10.0) == ()
     assert [request.kind.split("/")[0] for request in adapter.recovery(10.0)][-1] == "controller_manager_msgs"
+
+
+def test_the_robot_state_is_read_as_the_middleware_writes_it():
+    pytest.importorskip("rclpy")
+    from franka_msgs.msg import Errors, FrankaRobotState
+    from rclpy.serialization import serialize_message
+
+    assert tuple(Errors.get_fields_and_field_types()) == ERRORS
+    for words in ("", "a", "ab", "abcdefg", "abcdefgh"):
+        for count in (0, 1, 7):
+            state = FrankaRobotState(robot_mode=4, time=1.5)
+            state.header.frame_id = state.o_t_ee.header.frame_id = words
+            for joints in (state.measured_joint_state, state.tau_ext_hat_filtered):
+                joints.name, joints.position, joints.effort = [words] * count, [0.5] * count, [1.0] * count
+            state.current_errors = Errors(joint_reflex=True)
+            state.last_motion_errors = Errors(joint_position_limits_violation=True, instability_detected=True)
+            last = ("joint_position_limits_violation", "instability_detected")
+            assert modes_of_state(serialize_message(state)) == (4, ("joint_reflex",), last)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", bytes(10), bytes([0, 1, 0, 0]) + bytes(range(200)), bytes([7] * 3000), franka_state()[:-1]]
+)
+def test_bytes_that_are_no_robot_state_are_refused(data):
+    with pytest.raises(ObservationError, match="no FrankaRobotState"):
+        modes_of_state(data)
 
 
 def test_an_old_robot_state_counts_as_none():

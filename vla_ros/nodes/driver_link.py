@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 
+from vla_ros.errors import ObservationError
 from vla_ros.nodes import topics
 from vla_ros.nodes.driver_commands import import_type
 from vla_ros.nodes.polling import Polled, taken, unused
@@ -23,7 +24,7 @@ from vla_ros.robots.drivers import DriverCondition, Request, StatusTopic, make_a
 from vla_ros.robots.drivers.condition import READY
 from vla_ros.robots.spec import RobotSpec
 
-LOOK_PERIOD = 0.02
+LOOK_PERIOD = 0.04
 """Seconds between two looks at the status topics, some of which speak at 1 kHz."""
 ASK_PERIOD = 2.0
 """Seconds between two rounds of questions to a driver without status topics."""
@@ -86,7 +87,9 @@ class DriverLink:
     def _subscribe(self, topic: StatusTopic, robot: str) -> Any:
         kind = import_type(topic.kind, robot)
         qos = topics.LATCHED if topic.latched else _NEWEST_OF_ANY
-        return self._node.create_subscription(kind, topic.name, unused, qos, callback_group=Polled())
+        return self._node.create_subscription(
+            kind, topic.name, unused, qos, callback_group=Polled(), raw=topic.raw
+        )
 
     # -- what the controller sees
 
@@ -149,7 +152,10 @@ class DriverLink:
         now = time.monotonic()
         for topic, subscription in self._subscriptions.items():
             for message, _ in taken(subscription):
-                self._adapter.take(topic.name, message, now)
+                try:
+                    self._adapter.take(topic.name, message, now)
+                except ObservationError as error:
+                    self._say(str(error))
         if now - self._opened_at < FRESH:
             return
         self._condition = self._adapter.condition(now)

@@ -7,7 +7,7 @@ from typing import Any
 
 from controller_manager_msgs.srv import SetHardwareComponentState
 from franka_msgs.action import ErrorRecovery
-from franka_msgs.msg import FrankaRobotState
+from franka_msgs.msg import Errors, FrankaRobotState
 from rclpy.action import ActionServer
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -36,6 +36,7 @@ class FrankaSurface:
             FrankaRobotState, str(extra.get("robot_state_topic", STATE_TOPIC)), topics.RELIABLE
         )
         self._message = FrankaRobotState()
+        self._errors = ("", "")
         for joints in (self._message.measured_joint_state, self._message.desired_joint_state):
             joints.name = list(spec.driver.joint_names)
         self._manager = ControllerManager(
@@ -74,9 +75,11 @@ class FrankaSurface:
         message.robot_mode = int(
             RobotMode.REFLEX if error else RobotMode.MOVE if following else RobotMode.IDLE
         )
-        for errors, name in ((message.current_errors, error), (message.last_motion_errors, last)):
-            for known in errors.get_fields_and_field_types():
-                setattr(errors, known, known == name)
+        if (error, last) != self._errors:
+            self._errors = error, last
+            message.current_errors, message.last_motion_errors = (
+                Errors(**{name: True}) if name else Errors() for name in self._errors
+            )
         self._state.publish(message)
         self._manager.look(controller, hardware)
 

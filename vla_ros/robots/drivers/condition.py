@@ -38,6 +38,8 @@ class StatusTopic:
     kind: str
     """As "std_msgs/msg/Bool"."""
     latched: bool = False
+    raw: bool = False
+    """The adapter takes the serialised bytes."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from vla_ros.robots.drivers.condition import (
     Request,
     StatusTopic,
 )
+from vla_ros.robots.drivers.franka_state import modes_of_state
 from vla_ros.robots.spec import RobotSpec
 
 STATE_TOPIC = "/franka_robot_state_broadcaster/robot_state"
@@ -38,30 +39,6 @@ class RobotMode(IntEnum):
     AUTOMATIC_ERROR_RECOVERY = 6
 
 
-ERRORS = (
-    "joint_position_limits_violation",
-    "cartesian_position_limits_violation",
-    "self_collision_avoidance_violation",
-    "joint_velocity_violation",
-    "cartesian_velocity_violation",
-    "force_control_safety_violation",
-    "joint_reflex",
-    "cartesian_reflex",
-    "max_goal_pose_deviation_violation",
-    "max_path_pose_deviation_violation",
-    "cartesian_velocity_profile_safety_violation",
-    "joint_position_motion_generator_start_pose_invalid",
-    "joint_motion_generator_position_limits_violation",
-    "joint_motion_generator_velocity_limits_violation",
-    "joint_motion_generator_velocity_discontinuity",
-    "joint_motion_generator_acceleration_discontinuity",
-    "communication_constraints_violation",
-    "power_limit_violation",
-    "tau_j_range_violation",
-    "instability_detected",
-)
-"""Fields of franka_msgs/Errors that joint motion can raise."""
-
 _PLAIN = {
     "joint_reflex": "a joint felt a collision",
     "cartesian_reflex": "the hand felt a collision",
@@ -78,11 +55,6 @@ _MODES = {
     RobotMode.USER_STOPPED: "is stopped by the user stop or its activation device; release it",
     RobotMode.AUTOMATIC_ERROR_RECOVERY: "is recovering from an error",
 }
-
-
-def error_names(errors: Any) -> tuple[str, ...]:
-    """Names of the errors that are set in a franka_msgs/Errors."""
-    return tuple(name for name in ERRORS if getattr(errors, name, False))
 
 
 class FrankaAdapter:
@@ -104,7 +76,7 @@ class FrankaAdapter:
     def topics(self) -> tuple[StatusTopic, ...]:
         """The robot's state and the controllers'."""
         return (
-            StatusTopic(self._state_topic, "franka_msgs/msg/FrankaRobotState"),
+            StatusTopic(self._state_topic, "franka_msgs/msg/FrankaRobotState", raw=True),
             self._controllers.topic,
         )
 
@@ -119,16 +91,15 @@ class FrankaAdapter:
         return ()
 
     def take(self, topic: str, message: Any, time: float) -> None:
-        """A FrankaRobotState or a ControllerManagerActivity."""
+        """A serialised FrankaRobotState, or a ControllerManagerActivity."""
         if topic == self._controllers.topic.name:
             self._controllers.take(message)
             return
-        known = message.robot_mode in RobotMode.__members__.values()
-        self._mode = RobotMode(message.robot_mode) if known else RobotMode.OTHER
-        # after the reflex the current errors may be gone while the last motion's still say why
-        self._errors = error_names(message.current_errors) or (
-            error_names(message.last_motion_errors) if self._mode is RobotMode.REFLEX else ()
-        )
+        mode, present, last = modes_of_state(message)
+        known = mode in RobotMode.__members__.values()
+        self._mode = RobotMode(mode) if known else RobotMode.OTHER
+        # after the reflex the present errors may be gone while the last motion's still say why
+        self._errors = present or (last if self._mode is RobotMode.REFLEX else ())
         self._seen = time
 
     def answered(self, request: Request, response: Any, time: float) -> None:
