@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from std_srvs.srv import Trigger
 from vla_ros import msg
 from vla_ros.nodes import topics
 from vla_ros.nodes.watchdog import WatchdogNode
+from vla_ros.nodes.watchdog_line import WatchdogLine
 from vla_ros.types import SafetyState
 
 __all__ = ["bench", "domain"]  # fixtures
@@ -188,3 +190,24 @@ def test_a_controller_that_goes_off_duty_is_not_lost(bench: Any) -> None:
     assert double.bench.until(lambda: double.life("safety_controller") == "awaited")
     double.bench.until(lambda: False, 1.3)
     assert double.calls == []
+
+
+def test_the_controller_hears_when_a_watchdog_that_was_there_is_lost(bench: Any) -> None:
+    made = bench(WatchdogNode)
+    line = WatchdogLine(made.probe, 0.5)
+    beats = made.talk(msg.Heartbeat, topics.HEARTBEAT)
+    # one that never came is not missed, and others' heartbeats are none of its business
+    made.executor.remove_node(made.node)
+    line.forget()
+    beats.publish(msg.Heartbeat(source="inference"))
+    begun = time.monotonic()
+    made.until(lambda: False, 0.3)
+    assert line.silence(begun + 100.0) == 0.0
+    beats.publish(msg.Heartbeat(source="watchdog"))
+    made.until(lambda: False, 0.3)
+    assert line.silence(begun + 200.0) == 0.0
+    assert line.silence(begun + 200.4) == 0.0
+    assert line.silence(begun + 200.6) == pytest.approx(0.6)
+    beats.publish(msg.Heartbeat(source="watchdog", count=2))
+    made.until(lambda: False, 0.3)
+    assert line.silence(begun + 201.0) == 0.0
