@@ -85,10 +85,24 @@ def graph_rows(document: Document) -> list[Rows]:
 
 def safety_rows(document: Document) -> list[Rows]:
     """The tables of `safety_cycle.py`."""
-    return [
+    found = [
         _summaries(f"{robot}, one cycle at {figures['rate']:g} Hz [ms]", figures["stages_ms"])
         for robot, figures in document["robots"].items()
     ]
+    for run in document.get("loops", ()):
+        share = 100.0 * run["misses"] / max(run["ticks"], 1)
+        title = f"{run['loop']} loop at {run['rate']:g} Hz: {run['misses']} of {run['ticks']} ticks missed ({share:.2f} %) [ms]"
+        found.append(_summaries(title, {"woken late by": run["late_ms"], "work": run["work_ms"]}))
+    memory = document.get("memory")
+    if memory is not None:
+        cells = [
+            ["ticks", str(memory["ticks"])],
+            ["before [MiB]", f"{memory['before_mib']:.1f}"],
+            ["after a fifth of the time [MiB]", f"{memory['every_10_s_mib'][len(memory['every_10_s_mib']) // 5]:.1f}"],
+            ["at the end [MiB]", f"{memory['after_mib']:.1f}"],
+        ]
+        found.append(Rows(f"Memory over {memory['minutes']:g} minutes at {memory['rate']:g} Hz", ["", ""], cells))
+    return found
 
 
 def graph_tables(document: Document) -> list[Table]:
@@ -132,7 +146,54 @@ def replay_rows(document: Document) -> list[Rows]:
     ]
 
 
+def chunk_rows(document: Document) -> list[Rows]:
+    """The tables of `chunk_execution.py`."""
+    methods = document["methods"]
+    plain = {name: m for name, m in methods.items() if not name.endswith(", limited")}
+    heads = [
+        "", "joints: velocity / acceleration / jerk", "tool: the same", "border jump: m / (m/s) / (m/s²)",
+        "path error, rms, p95 [mm]", "rms [rad]", "nearest point, rms [mm]", "time to stop, median [s]",
+    ]  # fmt: skip
+    cells = [
+        [
+            name,
+            _shares(m["shares"]["joints"]),
+            _shares(m["shares"]["tool"]),
+            " / ".join("0" if max(pair) < 1e-9 else f"{max(pair):.2g}" for pair in m["border_jump"].values()),
+            f"{1e3 * m['path_error_m']['rms']:.2f}, {1e3 * m['path_error_m']['p95']:.2f}",
+            f"{m['path_error_rad']['rms']:.4f}",
+            f"{1e3 * m['path_deviation_m']['rms']:.2f}",
+            f"{m['seconds_to_stop']['median']:.2f}",
+        ]
+        for name, m in plain.items()
+    ]
+    count, groups = len(document["streams"]), document["groups"]
+    shaped = [
+        [
+            name.removesuffix(", limited"),
+            _shares(m["shares"]["tool"]),
+            f"{1e3 * m['path_error_m']['rms']:.2f}, {1e3 * m['path_error_m']['p95']:.2f}",
+            *(f"{1e3 * methods[name]['path_error_m']['rms']:.2f}" for methods in groups.values()),
+        ]
+        for name, m in methods.items()
+        if name.endswith(", limited")
+    ]
+    return [
+        Rows(f"{count} streams: greatest shares of the limits, jumps, errors", heads, cells),
+        Rows(
+            "References behind the same limiter of the tool: path error [mm]",
+            ["", "tool: velocity / acceleration / jerk", "rms, p95", *(f"{group}, rms" for group in groups)],
+            shaped,
+        ),
+    ]
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return " / ".join(f"{value:.3f}" if value < 10.0 else f"{value:.0f}" for value in shares.values())
+
+
 MAKERS = {
+    "chunk_execution": chunk_rows,
     "graph": graph_rows,
     "safety_cycle": safety_rows,
     **{f"eval_{robot}": eval_rows for robot in ("panda", "widowx", "ur5")},
