@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.faults.bench import Bench, live_bench
 from benchmarks.faults.cases import FAULTS
 from benchmarks.faults.fault import Fault, Outcome, complaints, run_fault
-from benchmarks.faults.table import fault_rows
 from vla_ros.commands.shared import plain_errors
 from vla_ros.errors import ConfigurationError
 
@@ -40,7 +38,6 @@ def main(
     json_path: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
     """Break a live graph in every known way, and say what followed."""
-    console = Console()
     known = {fault.name for fault in FAULTS}
     for name in names or []:
         if name not in known:
@@ -54,8 +51,7 @@ def main(
                 outcome, found, tried = attempt(bench, fault)
                 document["faults"].append({**outcome.document(), "attempts": tried, "complaints": found})
                 wrong += bool(found)
-                console.print(f"{fault.name}: " + ("; ".join(found) or "as expected"))
-    console.print(fault_rows(document).rich())
+                print(outcome.sentence(), "; ".join(found), flush=True)
     if json_path is not None:
         machine.write_json(json_path, document)
     sys.exit(1 if wrong else 0)

@@ -69,6 +69,13 @@ class Outcome:
     recovery_seconds: float
     goes_on: bool
 
+    def sentence(self) -> str:
+        """One line."""
+        return (
+            f"{self.name}: {self.state}, last motion after {self.seconds:.2f} s and {self.angle:.3f} rad, "
+            f"{self.violations} limits broken, goes on {self.recovery}"
+        )
+
     def document(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vla_ros.evaluation.judge import Verdict, judge_setpoints
 from vla_ros.evaluation.run_data import JointSamples, Setpoints
@@ -16,6 +14,8 @@ from vla_ros.types import NANOSECONDS, Array, SafetyState
 
 MOVED = 1e-7
 """Commands further apart than this are a motion [rad]."""
+EDGE = 0.1
+"""Left out at both ends of what is judged [s]."""
 GONE = 0.5
 """Without a status for longer the controller is gone [s]."""
 
@@ -84,12 +84,15 @@ class Recording:
     def judge(self, robot: RobotSpec, since: float, foreign: bool) -> Verdict:
         """Every limit, by code that the controller does not share; `foreign`: others command too."""
         points = [point for point in list(self.setpoints) if point.at > since]
-        commands = [command for command in list(self.commands) if command.at > since]
-        sent = JointSamples(
-            _nanoseconds(commands),
-            np.array([c.positions for c in commands]).reshape(-1, robot.dof),
-        )
-        return judge_setpoints(_setpoints(points, robot.dof), robot, None if foreign else sent)
+        setpoints = _setpoints(points, robot)
+        if foreign or not points:
+            return judge_setpoints(setpoints, robot)
+        # at the edges a command may have been heard without its setpoint
+        begin, end = points[0].at + EDGE, points[-1].at - EDGE
+        commands = [command for command in list(self.commands) if begin < command.at < end]
+        middle = np.full(len(commands), setpoints.stamps[len(points) // 2])
+        positions = np.array([command.positions for command in commands]).reshape(-1, robot.dof)
+        return judge_setpoints(setpoints, robot, JointSamples(middle, positions))
 
     def _steps(self, since: float, foreign: bool) -> list[tuple[float, Array]]:
         """When each command after `since` came, and how far it moved each joint."""
@@ -103,17 +106,21 @@ class Recording:
         ]
 
 
-def _nanoseconds(heard: Sequence[Command | Setpoint]) -> NDArray[np.int64]:
-    """When they came [ns]: not their stamps, because the clock of those may jump."""
-    return np.array([one.at * NANOSECONDS for one in heard], np.int64)
+def _setpoints(points: list[Setpoint], robot: RobotSpec) -> Setpoints:
+    """For the judge, on the grid of the ticks.
 
-
-def _setpoints(points: list[Setpoint], dof: int) -> Setpoints:
-    stamps = _nanoseconds(points)
+    Neither when they came nor their stamps would do: a busy machine delivers them in bursts, and the clock of
+    the stamps may jump.  A new beginning of the count is put far away, so that it is seen as one.
+    """
+    dof, period = robot.dof, round(NANOSECONDS / robot.simulated_control_rate)
+    ticks = np.array([p.tick for p in points], np.int64)
+    steps = np.diff(ticks)
+    stamps = np.concatenate([[NANOSECONDS], np.where(steps > 0, steps * period, 2 * NANOSECONDS)])
+    stamps = np.cumsum(stamps[: len(points)], dtype=np.int64)
     return Setpoints(
         stamps,
         stamps,
-        np.array([p.tick for p in points], np.int64),
+        ticks,
         np.array([p.positions for p in points]).reshape(-1, dof),
         np.array([p.velocities for p in points]).reshape(-1, dof),
         np.array([p.accelerations for p in points]).reshape(-1, dof),
