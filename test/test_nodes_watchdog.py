@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from std_srvs.srv import Trigger
 
 from vla_ros import msg
 from vla_ros.nodes import topics
+from vla_ros.nodes.inference import Inference
 from vla_ros.nodes.watchdog import WatchdogNode
 from vla_ros.nodes.watchdog_line import WatchdogLine
 from vla_ros.types import SafetyState
@@ -211,3 +213,19 @@ def test_the_controller_hears_when_a_watchdog_that_was_there_is_lost(bench: Any)
     beats.publish(msg.Heartbeat(source="watchdog", count=2))
     made.until(lambda: False, 0.3)
     assert line.silence(begun + 201.0) == 0.0
+
+
+def test_a_policy_that_hangs_in_an_answer_does_not_live(bench: Any) -> None:
+    node = bench(Inference, max_inference_time=0.5).node
+    assert not node._lives()
+    node._worker = threading.current_thread()
+    assert node._lives()
+    node._busy_since = time.monotonic()
+    assert node._lives()
+    node._busy_since = time.monotonic() - 0.6
+    assert not node._lives()
+    node._busy_since = None
+    dead = threading.Thread()
+    node._worker = dead
+    assert not node._lives()
+    node._worker = None
