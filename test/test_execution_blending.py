@@ -178,7 +178,8 @@ def test_upcoming_are_the_steps_from_the_oldest_observation_under_way_to_the_end
     ahead = prefix.after > 0.0
     np.testing.assert_allclose(prefix.targets[ahead, 0], [0.06, 0.07, 0.08], atol=1e-9)
     np.testing.assert_allclose(prefix.targets[:, 6], 1.0)
-    assert prefix.gripper_width.shape == prefix.after.shape and (np.diff(prefix.gripper_width) <= 0.0).all()
+    widths = prefix.gripper_width[[np.abs(prefix.after - 0.1 * k + 0.55).argmin() for k in range(4, 9)]]
+    np.testing.assert_allclose(widths, np.linspace(0.08, 0, 8)[3:])
     assert executor.upcoming(0.81) is None
     executor.slow_down(0.56, 0.3)
     assert executor.upcoming(0.57) is None and executor.end_time == pytest.approx(0.86)

@@ -9,18 +9,26 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from node_bench import Bench, bench, domain
 from std_msgs.msg import String
 
 from vla_ros import msg
+from vla_ros.execution.blending import make_blending
+from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.nodes import topics
-from vla_ros.nodes.conversions import action_prefix_message, observation_message, to_stamp
+from vla_ros.nodes.conversions import action_prefix_message, observation_message, to_action_prefix, to_stamp
 from vla_ros.nodes.inference import FRESH, Inference
 from vla_ros.policies import registry
 from vla_ros.policies.base import ActionPrefix, PolicyRequirements
 from vla_ros.robots import load_robot
+from vla_ros.robots.spec import Workspace
 from vla_ros.types import (
     NANOSECONDS,
+    ActionChunk,
     ActionKind,
     CameraImage,
     JointState,
@@ -133,6 +141,40 @@ def test_a_policy_that_can_go_on_from_the_committed_steps_is_given_them(bench: A
     assert said.ask(0.1) == "JOINT_POSITION 0.05, 0.15 0.5"
     assert said.ask(30.0) == "alone"
     assert 0.0 < FRESH < 1.0
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.08), st.floats(0.0, 0.25))
+@settings(max_examples=40, deadline=None)
+def test_what_a_policy_is_given_is_what_the_executor_keeps(seed: int, before: float, late: float) -> None:
+    """From the executor's present path to the chunk that was answered to an observation made `before`."""
+    random, origin = np.random.default_rng(seed), Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+    roomy = replace(PANDA, workspace=Workspace(np.full(3, -9.0), np.full(3, 9.0), -9.0))
+    executor = ChunkExecutor(roomy, origin, blending=make_blending("rtc"))
+
+    def chunk(stamp: float) -> ActionChunk:
+        turns = np.tile(origin.quaternion, (12, 1))
+        steps = 0.02 * random.normal(size=(12, 3))
+        return ActionChunk(
+            round(1e9 * (1.0 + stamp)), 1, ActionKind.CARTESIAN_ABSOLUTE, 0.1,
+            random.choice([0.0, 0.08], size=12), translation=steps, quaternion=turns,
+        )  # fmt: skip
+
+    for stamp in (0.0, 0.1, 0.2):
+        executor.submit(chunk(stamp), stamp + 0.25, stamp)
+    now, delay = 0.5, executor.delays.p95
+    upcoming = executor.upcoming(now)
+    assert upcoming is not None and delay == pytest.approx(0.25)
+    second = 10**9
+    message = action_prefix_message(upcoming, second + round(now * 1e9), delay, PANDA.base_frame)
+    stamp = now - before
+    given_to_it = to_action_prefix(message, second + round(stamp * 1e9))
+    assert given_to_it is not None and given_to_it.after.max() <= delay
+    executor.submit(chunk(stamp), max(stamp + late, now), stamp)
+    due = stamp + given_to_it.after
+    kept = due > max(stamp + late, now)
+    np.testing.assert_allclose(executor.targets.points_at(due[kept]), given_to_it.targets[kept], atol=1e-9)
+    openings = [executor.gripper(instant - 1e-5) for instant in due[kept]]
+    np.testing.assert_array_equal(openings, given_to_it.gripper_width[kept])
 
 
 def test_a_policy_that_cannot_is_asked_as_ever(bench: Any) -> None:

@@ -135,7 +135,8 @@ class ChunkExecutor:
         shown = path.times > time - self.delays.p95
         kind = ActionKind.JOINT_POSITION if self.joint_mode else ActionKind.CARTESIAN_ABSOLUTE
         due = path.times[shown]
-        widths = np.array([self._gripper.at(instant) for instant in due])
+        # a step's opening is in force on the way to its target, until the next step's
+        widths = np.array([self._gripper.at(instant - 1e-6) for instant in due])
         return ActionPrefix(kind, due - time, path.points[shown], widths)
 
     def begin_joint_motion(self, positions: Array) -> None:
