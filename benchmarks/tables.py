@@ -98,10 +98,15 @@ def safety_rows(document: Document) -> list[Rows]:
         cells = [
             ["ticks", str(memory["ticks"])],
             ["before [MiB]", f"{memory['before_mib']:.1f}"],
-            ["after a fifth of the time [MiB]", f"{memory['every_10_s_mib'][len(memory['every_10_s_mib']) // 5]:.1f}"],
+            [
+                "after a fifth of the time [MiB]",
+                f"{memory['every_10_s_mib'][len(memory['every_10_s_mib']) // 5]:.1f}",
+            ],
             ["at the end [MiB]", f"{memory['after_mib']:.1f}"],
         ]
-        found.append(Rows(f"Memory over {memory['minutes']:g} minutes at {memory['rate']:g} Hz", ["", ""], cells))
+        found.append(
+            Rows(f"Memory over {memory['minutes']:g} minutes at {memory['rate']:g} Hz", ["", ""], cells)
+        )
     return found
 
 

@@ -227,7 +227,9 @@ def test_stale_joint_states_hold_and_lost_ones_stop():
     rig.age = 0.2
     tick = rig.run(1.2)
     assert tick.state is SafetyState.HOLDING and Reason.STALE_JOINT_STATE in rig.reasons
+    assert "joint states are 0.20 s old" in rig.submit([[0.01, 0, 0]] * 8)[1]
     rig.age = 0.002
+    rig.run(rig.period)
     rig.submit([[0.01, 0, 0]] * 8)
     assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)
     rig.age = 0.7
@@ -345,3 +347,20 @@ def test_deltas_on_the_measured_pose_count_from_where_the_robot_was_at_the_stamp
     tick = rig.run(1.5, replace(off, stamp=rig.now))
     wanted = rig.controller._kinematics.forward(rig.spec.home + lag).position + [0.0, 0.0, 0.04]
     np.testing.assert_allclose(tick.reference.position, wanted, atol=1e-3)
+
+
+def test_unwatched_the_robot_holds_and_takes_no_chunk_until_the_watchdog_is_back():
+    rig = Rig()
+    rig.run(1.1)
+    rig.submit([[0.02, 0, 0]] * 8)
+    rig.run(0.5)
+    rig.controller.supervision.unwatched = 1.2
+    tick = rig.run(1.5)
+    assert tick.state is SafetyState.HOLDING and not rig.controller.moving
+    assert (Reason.WATCHDOG in rig.reasons) and "watchdog" in rig.controller.message
+    assert "the watchdog has been silent for 1.20 s" in rig.submit([[0.02, 0, 0]] * 8)[1]
+    rig.controller.supervision.unwatched = 0.0
+    rig.run(rig.period)
+    rig.submit([[0.01, 0, 0]] * 8)
+    assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)
+    rig.assert_limits()

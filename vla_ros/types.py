@@ -202,6 +202,7 @@ class Reason(str, Enum):
     OVERRUN = "overrun"
     DRIVER = "driver"
     FOREIGN_COMMANDS = "foreign_commands"
+    WATCHDOG = "watchdog"
     INTERNAL = "internal"
     SOLVER = "solver"
     INTERVENTION_RATE = "intervention_rate"

@@ -99,6 +99,8 @@ class SafetyController:
         self._limited_until = self._residual_since = -np.inf
         self._paused = self._moving = self._has_moved = self._faulty = False
         self._starved = True
+        self._held = ""
+        """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
 
     # -- hands ---------------------------------------------------------------------------------------------
 
@@ -217,6 +219,8 @@ class SafetyController:
                     return [], sentence
                 self._events.append(intervention)
                 return [intervention], sentence
+        if self._held:
+            return [], f"chunk {chunk.sequence} came while {self._held}"
         if self._paused or self._moving:
             doing = "paused" if self._paused else "moving to a posture"
             return [], f"chunk {chunk.sequence} came while {doing}"
@@ -332,12 +336,15 @@ class SafetyController:
     ) -> None:
         """Look at robot and driver."""
         finding = self.supervision.look(measured, age, self._shield.motion.positions)
+        self._held = ""
         if finding is None:
             return
         intervention, sentence = finding
         if intervention.action is InterventionAction.STOP:
             self._latch(intervention, sentence)
-        elif time < self.executor.end_time and not self._starved and not self._moving:
+            return
+        self._held = sentence
+        if time < self.executor.end_time and not self._starved and not self._moving:
             self._slow_down(time)
             self._starved = True
             interventions.append(intervention)
@@ -455,6 +462,6 @@ class SafetyController:
             if not self._starved and not self.executor.joint_mode:
                 interventions.append(Intervention(InterventionAction.HOLD, Reason.STARVATION, "", 0.0))
             self._starved = True
-            self.state, self.message = SafetyState.HOLDING, "no chunk left to execute"
+            self.state, self.message = SafetyState.HOLDING, self._held or "no chunk left to execute"
         else:
             self.state, self.message = SafetyState.IDLE, ""

@@ -2,8 +2,8 @@
 
 Sources: ur_robot_driver, hardware_interface.cpp (`write` repeats the last position every cycle while the
 position controller is active); ros2_controllers, forward_command_controller (keeps the last command);
-libfranka, rate_limiting.h and the FCI's checks of discontinuity; Interbotix xs_sdk (the motors have no watchdog
-on the group command).
+libfranka, rate_limiting.h and the FCI's checks of discontinuity; Interbotix xs_sdk (the motors have no
+watchdog on the group command).
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ class Supervision:
         self._frozen = FrozenJoints(spec)
         self.driver = ""
         """What keeps the driver from following commands, one plain sentence; empty: nothing does."""
+        self.unwatched = 0.0
+        """How long the watchdog has been silent [s] when that is too long, else 0."""
 
     def clear(self) -> None:
         """Forget what was measured (activation, reset)."""
@@ -59,6 +61,9 @@ class Supervision:
         finding = self._monitor.look(measured, age, commanded)
         if finding is None and measured is not None:
             finding = self._frozen.look(measured, commanded) or self._contact.finding
+        if finding is None and self.unwatched > 0.0:
+            lost = Intervention(InterventionAction.HOLD, Reason.WATCHDOG, "watchdog", self.unwatched)
+            return lost, f"the watchdog has been silent for {self.unwatched:.2f} s"
         return finding
 
     def objection_to_reset(self, measured: JointState | None, age: float) -> str:

@@ -24,6 +24,7 @@ from vla_ros.nodes.foreign_commands import ForeignCommands
 from vla_ros.nodes.joint_input import JointInput
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.safety_messages import SetpointMessage, StatusMessage
+from vla_ros.nodes.watchdog_line import WatchdogLine
 from vla_ros.types import NANOSECONDS, ActionChunk, JointState, SafetyState
 
 LEAD = 0.35
@@ -37,8 +38,20 @@ CALL_TIMEOUT = 1.0
 class ControlThread:
     """Chunks, joint states and requests in; commands, setpoints and status out."""
 
-    def __init__(self, node: Any, contract: Contract, period: float, check_driver: bool) -> None:
-        """`period` is the tick [s].  Raises `ConfigurationError` and `MachineError`."""
+    def __init__(
+        self, node: Any, contract: Contract, period: float, check_driver: bool, watchdog_timeout: float
+    ) -> None:
+        """Build the controller and its topics.
+
+        Args:
+            node: what publishers and subscriptions belong to.
+            contract: robot and blending.
+            period: the tick [s].
+            check_driver: whether only a driver that says it follows is commanded.
+            watchdog_timeout: silence of a watchdog that was there once that is too long [s]; 0: never.
+
+        Raises `ConfigurationError` and `MachineError`.
+        """
         self._node, self._robot, self._period = node, contract.robot, period
         self.controller = SafetyController(contract, period)
         self.sentences: deque[str] = deque(maxlen=20)
@@ -49,6 +62,7 @@ class ControlThread:
         self._joints = JointInput(node, self._robot, self.sentences.append)
         self.foreign = ForeignCommands(node, self._arm)
         self.driver = DriverLink(node, self._robot, self.sentences.append) if check_driver else Unchecked()
+        self._watchdog = WatchdogLine(node, watchdog_timeout)
         self._lock = threading.Lock()
         self._requests: deque[tuple[Callable[[], Any], list[Any], threading.Event]] = deque()
         self.loop: RealTimeLoop | None = None
@@ -69,6 +83,7 @@ class ControlThread:
         self._joints.take()
         self._cut = False
         self.driver.open()
+        self._watchdog.forget()
         self.loop = RealTimeLoop(
             self._period, self._tick, priority, self.sentences.append, self._submit, LEAD * self._period
         )
@@ -98,7 +113,10 @@ class ControlThread:
 
     def destroy(self) -> None:
         """Give every topic and service back."""
-        for part in (self._joints, self.driver, self._arm, self._gripper, self._setpoint, self.status):
+        for part in (
+            *(self._joints, self.driver, self._watchdog),
+            *(self._arm, self._gripper, self._setpoint, self.status),
+        ):
             part.destroy(self._node)
 
     def call(self, request: Callable[[], Any]) -> Any:
@@ -157,6 +175,7 @@ class ControlThread:
             self.controller.feel(force, moment)
         driver = self.driver.condition()
         self.controller.supervision.driver = driver.sentence
+        self.controller.supervision.unwatched = self._watchdog.silence(wall)
         if not self.anchored:
             if self.measured is None or not driver.ready:
                 return

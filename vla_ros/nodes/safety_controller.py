@@ -14,11 +14,13 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
-from vla_ros import srv
+from vla_ros import msg, srv
 from vla_ros.errors import ConfigurationError
+from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.control_thread import ControlThread
+from vla_ros.nodes.conversions import action_prefix_message
 from vla_ros.nodes.obstacles import to_obstacle
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.types import Reason, SafetyState
@@ -34,6 +36,14 @@ class SafetyControllerNode(VlaLifecycleNode):
         Parameter("control_rate", 0.0, "Ticks per second [Hz]; 0: the robot's own.", 0.0, 1000.0),
         Parameter("priority", 50, "SCHED_FIFO priority of the control thread; 0: none.", 0, 99),
         Parameter("joint_state_timeout", 10.0, "Seconds to wait for joint states when activated.", 0.1, 60.0),
+        Parameter(
+            "watchdog_timeout",
+            1.0,
+            "Silence of a watchdog that was there once, after which the robot holds [s]; "
+            "0: it is not listened to.",
+            0.0,
+            60.0,
+        ),
         Parameter("check_driver", True, "Command only a driver that says it follows (docs/drivers.md)."),
     )
 
@@ -51,7 +61,14 @@ class SafetyControllerNode(VlaLifecycleNode):
                 "allowed is 50 to 1000."
             )
         self._robot = contract.robot
-        self._control = ControlThread(self, contract, 1.0 / rate, self.value("check_driver"))
+        self._control = ControlThread(
+            self, contract, 1.0 / rate, self.value("check_driver"), self.value("watchdog_timeout")
+        )
+        self._prefix = None
+        if self._control.controller.executor.blending.commits:
+            self._prefix = self.create_publisher(msg.ActionPrefix, topics.ACTION_PREFIX, topics.NEWEST)
+            told = self.create_guard_condition(self._publish_prefix)
+            self._control.on_chunk = told.trigger
         group = ReentrantCallbackGroup()
         self._offered = [
             self.create_service(kind, f"~/{name}", callback, callback_group=group)
@@ -83,6 +100,8 @@ class SafetyControllerNode(VlaLifecycleNode):
         for service in self._offered:
             self.destroy_service(service)
         self._control.destroy()
+        if self._prefix is not None:
+            self.destroy_publisher(self._prefix)
 
     def close(self) -> None:
         """The node ends: no thread may outlive it."""
@@ -165,6 +184,7 @@ class SafetyControllerNode(VlaLifecycleNode):
             self.stop(1)
             return
         loop.wait_for_tick()
+        self._publish_prefix()
         self._say_why_nothing_moves()
         self._look_for_others()
         statistics, controller = loop.statistics(), control.controller
@@ -183,6 +203,17 @@ class SafetyControllerNode(VlaLifecycleNode):
                 "first chunk delay": f"{delays.first:.3f} s",
             },
         )
+
+    def _publish_prefix(self) -> None:
+        """What the robot will be asked for next, for a policy that conditions on it."""
+        control = self._control
+        if self._prefix is None or control.loop is None or not control.anchored:
+            return
+        executor = control.controller.executor
+        upcoming = executor.upcoming(control.moment())
+        if upcoming is not None:
+            frame, delay = self._robot.base_frame, executor.delays.p95
+            self._prefix.publish(action_prefix_message(upcoming, self.now(), delay, frame))
 
     def _say_why_nothing_moves(self) -> None:
         control, waited = self._control, self._control.moment()

@@ -58,7 +58,7 @@ class FrankaSurface:
     def _look(self) -> None:
         with self._lock:
             double, world = self._double, self._world
-            error, last = double.error, double.last_error
+            error, last, subject = double.error, double.last_error, double.subject
             controller, hardware, following = (
                 double.controller_active,
                 double.hardware_active,
@@ -75,6 +75,10 @@ class FrankaSurface:
         message.robot_mode = int(
             RobotMode.REFLEX if error else RobotMode.MOVE if following else RobotMode.IDLE
         )
+        if error and error != self._errors[0]:
+            self._node.get_logger().warning(
+                f"The simulated Franka stopped by reflex: {error} {subject}".strip()
+            )
         if (error, last) != self._errors:
             self._errors = error, last
             message.current_errors, message.last_motion_errors = (

@@ -29,6 +29,7 @@ class UrSurface:
         """`world.driver` is a `UrDouble`."""
         self._node, self._world, self._lock = node, world, lock
         self._double: Any = world.driver
+        self._said: Any = None
         extra = spec.driver.extra
 
         def name(key: str, default: str) -> str:
@@ -67,6 +68,13 @@ class UrSurface:
             double = self._double
             robot, safety, program = double.robot_mode, double.safety_mode, double.program_running
             speed, controller = double.speed_slider, double.controller_active
+        if (safety, program) != self._said:
+            self._said = safety, program
+            if not program:
+                state = safety.name.lower().replace("_", " ")
+                self._node.get_logger().warning(
+                    f"The simulated UR's program does not run (safety mode {state})."
+                )
         self._robot.tell(robot, RobotModeMessage(mode=int(robot)))
         self._safety.tell(safety, SafetyModeMessage(mode=int(safety)))
         self._program.tell(program, Bool(data=program))
