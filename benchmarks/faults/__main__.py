@@ -44,6 +44,7 @@ def main(
             raise ConfigurationError(f"Fault '{name}' is unknown, known are {', '.join(sorted(known))}.")
     chosen = [fault for fault in FAULTS if not names or fault.name in names]
     document: dict[str, Any] = {"benchmark": "faults", **machine.describe(), "faults": []}
+    document["command"] = " ".join(["python -m benchmarks.faults", *sys.argv[1:]])
     wrong = 0
     for kind, faults in groupby(chosen, key=lambda fault: fault.bench):
         with live_bench(kind) as bench:

@@ -305,7 +305,7 @@ FAULTS: tuple[Fault, ...] = (
         (*RUNS, *HOLDING), 2.0, 1.5, (BY_ITSELF,), goes_on=True,
     ),
     Fault(
-        "cpu_control", "every core busy twice over", "control", _burn,
+        "cpu_control", "every core busy twice over, controller and watchdog alone", "control", _burn,
         (*RUNS, *HOLDING, *STOPPED), 3.0, 2.0, (BY_ITSELF, RESET), _cool, goes_on=True, quick=False,
     ),
     # The clock.
@@ -366,7 +366,7 @@ FAULTS: tuple[Fault, ...] = (
         HOLDING, 2.5, 0.9, (BY_ITSELF,), _thaw("chunker"), quick=False,
     ),
     Fault(
-        "cpu_chain", "every core busy twice over", "chain", _burn,
+        "cpu_chain", "every core busy twice over, all nodes", "chain", _burn,
         (*RUNS, *HOLDING, *STOPPED), 3.0, 2.0, (BY_ITSELF, RESET), _cool, goes_on=True, quick=False,
     ),
 )  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.machine import ROOT
-from benchmarks.tables import RESULTS, Rows
+from benchmarks.tables import RESULTS
 
 DOCUMENT = ROOT / "docs" / "safety.md"
 RESULT = RESULTS / "faults.json"
@@ -25,22 +25,23 @@ _HEADS = (
 )
 
 
-def fault_rows(document: Mapping[str, Any]) -> Rows:
+def fault_table(document: Mapping[str, Any]) -> str:
     """One row a fault; a motion that went on has no end to measure."""
-    cells = [
-        [
+    lines = [_line(_HEADS), _line(["---", "---:", "---:", "---", "---", "---:", "---", "---:"])]
+    for found in document["faults"]:
+        moving = _goes_on(found)
+        cells = [
             found["title"],
-            "goes on" if _goes_on(found) else f"{found['seconds']:.2f}",
-            "" if _goes_on(found) else f"{found['angle']:.3f}",
+            "goes on" if moving else f"{found['seconds']:.2f}",
+            "" if moving else f"{found['angle']:.3f}",
             found["state"].lower().replace("gone", "no controller"),
-            found["message"] or ", ".join(found["reasons"]),
+            found["message"] or ("" if found["state"] == "GONE" else ", ".join(found["reasons"])),
             str(found["violations"]),
             found["recovery"],
             f"{found['recovery_seconds']:.1f}",
         ]
-        for found in document["faults"]
-    ]
-    return Rows("Faults", _HEADS, cells)
+        lines.append(_line(cells))
+    return "\n".join(lines)
 
 
 def with_faults(text: str, document: Mapping[str, Any]) -> str:
@@ -51,8 +52,12 @@ def with_faults(text: str, document: Mapping[str, Any]) -> str:
         f"({machine['cpu']}), Linux {machine['kernel']}, load {machine['load_before']:g} before; "
         f"commit {document['versions']['commit']}."
     )
-    body = "\n\n".join([head, fault_rows(document).markdown()])
+    body = "\n\n".join([head, fault_table(document)])
     return _PLACE.sub(lambda match: f"{match[1]}{body}\n{match[2]}", text)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _goes_on(found: Mapping[str, Any]) -> bool:
