@@ -47,7 +47,7 @@ def _oscillating(random: np.random.Generator, number: int, horizon: int) -> tupl
 
 
 def _sweeping(random: np.random.Generator, number: int, horizon: int) -> tuple[Array, Array]:
-    """An oscillation whose frequency runs through all those a chunk can hold: the arm's worst is among them."""
+    """An oscillation whose frequency runs through all a chunk can hold: the arm's worst is among them."""
     turns = np.cumsum(np.full(horizon, 0.02 + 0.48 * (number % 24) / 23)) + 0.37 * number
     wave = np.sin(2.0 * np.pi * turns)[:, None]
     return wave * np.array([[0.05, -0.05, 0.04]]), wave * np.array([[0.25, 0.25, -0.25]])

@@ -91,7 +91,8 @@ def safety_rows(document: Document) -> list[Rows]:
     ]
     for run in document.get("loops", ()):
         share = 100.0 * run["misses"] / max(run["ticks"], 1)
-        title = f"{run['loop']} loop at {run['rate']:g} Hz: {run['misses']} of {run['ticks']} ticks missed ({share:.2f} %) [ms]"
+        missed = f"{run['misses']} of {run['ticks']} ticks missed ({share:.2f} %)"
+        title = f"{run['loop']} loop at {run['rate']:g} Hz: {missed} [ms]"
         found.append(_summaries(title, {"woken late by": run["late_ms"], "work": run["work_ms"]}))
     memory = document.get("memory")
     if memory is not None:
@@ -197,7 +198,32 @@ def _shares(shares: Mapping[str, float]) -> str:
     return " / ".join(f"{value:.3f}" if value < 10.0 else f"{value:.0f}" for value in shares.values())
 
 
+def adversary_rows(document: Document) -> list[Rows]:
+    """The tables of `adversary.py`."""
+    robots = document["robots"]
+    heads = [
+        "", "ticks", "episodes", "violations", "FCI reflexes", "peak velocity", "peak acceleration", "peak jerk"
+    ]  # fmt: skip
+    cells = [
+        [
+            name, f"{found['ticks']:,}", str(found["episodes"]), str(found["violations"]),
+            str(found["fci_reflexes"]) if name in ("panda", "fr3") else "-",
+            *(f"{found[f'peak_{kind}']:.6f}" for kind in ("velocity", "acceleration", "jerk")),
+        ]
+        for name, found in robots.items()
+    ]  # fmt: skip
+    kinds = sorted({kind for found in robots.values() for kind in found["interventions"]})
+    pushed = [
+        [kind, *(f"{found['interventions'].get(kind, 0):,}" for found in robots.values())] for kind in kinds
+    ]
+    return [
+        Rows("Judged; peaks as shares of the applied limits", heads, cells),
+        Rows("Ticks with an intervention", ["", *robots], pushed),
+    ]
+
+
 MAKERS = {
+    "adversary": adversary_rows,
     "chunk_execution": chunk_rows,
     "graph": graph_rows,
     "safety_cycle": safety_rows,
