@@ -202,7 +202,8 @@ def adversary_rows(document: Document) -> list[Rows]:
     """The tables of `adversary.py`."""
     robots = document["robots"]
     heads = [
-        "", "ticks", "episodes", "violations", "FCI reflexes", "peak velocity", "peak acceleration", "peak jerk"
+        "", "ticks", "episodes", "violations", "FCI reflexes",
+        "peak velocity", "peak acceleration", "peak jerk",
     ]  # fmt: skip
     cells = [
         [

@@ -76,10 +76,28 @@ def test_awaited_orders_what_its_rule_says_and_a_dismissed_or_unneeded_source_no
     dog.beat("operator", 1, 0.0)
     dog.beat("safety_controller", 1, 0.0)
     dog.need("operator", False)
-    dog.dismiss("safety_controller")
+    dog.dismiss("safety_controller", 0.0)
     assert punctual(dog, 0.0, 1.0)[-1].order is Order.NONE
     dog.need("operator", True)
     assert dog.check(1.05).order is Order.STOP
+
+
+def test_the_last_words_of_one_who_leaves_do_not_bring_him_back() -> None:
+    dog = watchdog(CONTROLLER)
+    dog.beat("safety_controller", 1, 0.0)
+    dog.check(0.0)
+    dog.dismiss("safety_controller", 0.1)
+    for k in range(2, 22):
+        dog.beat("safety_controller", k, 0.05 * k)  # it brakes for a second
+        assert dog.check(0.05 * k).lives["safety_controller"] is Life.AWAITED
+    assert punctual(dog, 1.05, 3.0)[-1].order is Order.NONE
+    # on duty again, at once when that was heard, and in the end even if it was not
+    dog.engage("safety_controller")
+    dog.beat("safety_controller", 1, 3.0)
+    assert dog.check(3.05).lives["safety_controller"] is Life.ALIVE
+    dog.dismiss("safety_controller", 3.1)
+    dog.beat("safety_controller", 2, 8.0)
+    assert dog.check(8.0).lives["safety_controller"] is Life.ALIVE
 
 
 @given(st.floats(0.2, 0.99), st.integers(0, 4))

@@ -1,4 +1,4 @@
-"""The judge's own distances to obstacles, against coal (which it does not use), and what it calls a violation."""
+"""The judge's own distances to obstacles, against coal (which it does not use), and what it finds."""
 
 from __future__ import annotations
 

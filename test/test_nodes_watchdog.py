@@ -184,11 +184,12 @@ def test_a_controller_that_goes_off_duty_is_not_lost(bench: Any) -> None:
     double = watched(bench)
     assert double.bench.until(lambda: double.life("safety_controller") == "alive")
     events = double.bench.talk(TransitionEvent, "/safety_controller/transition_event")
-    double.alive -= {"safety_controller", "safety_status"}
-    double.bench.until(lambda: False, 0.1)
     event = TransitionEvent()
     event.goal_state.id = State.TRANSITION_STATE_DEACTIVATING
     events.publish(event)
+    # it brakes and speaks on for a while
+    double.bench.until(lambda: False, 0.3)
+    double.alive -= {"safety_controller", "safety_status"}
     assert double.bench.until(lambda: double.life("safety_controller") == "awaited")
     double.bench.until(lambda: False, 1.3)
     assert double.calls == []

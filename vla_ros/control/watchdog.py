@@ -14,6 +14,8 @@ from vla_ros.types import SafetyState
 
 _LATE = 0.5
 """Share of the timeout after which a source is called late."""
+_LEAVING = 4.0
+"""Seconds in which a source that was sent off duty may still be heard: a controller brakes first."""
 _SETTLE = 1.0
 """Seconds within which a request shows in the controller's report."""
 _LATCHED = (SafetyState.STOPPING, SafetyState.STOPPED, SafetyState.FAULT)
@@ -74,6 +76,8 @@ class _Pulse:
     needed: bool = True
     last: float | None = None
     count: int | None = None
+    off_duty_until: float = float("-inf")
+    """Until then signs of life are the last ones of somebody who leaves [s]."""
     forgiven: float = 0.0
     """Part of the present silence in which the watchdog did not run [s]."""
 
@@ -96,13 +100,18 @@ class Watchdog:
     def beat(self, source: str, count: int, now: float) -> None:
         """A sign of life came at `now` [s]; one whose count did not change proves nothing."""
         pulse = self._pulses.get(source)
-        if pulse is None or count == pulse.count:
+        if pulse is None or count == pulse.count or now < pulse.off_duty_until:
             return
         pulse.last, pulse.count, pulse.forgiven = now, count, 0.0
 
-    def dismiss(self, source: str) -> None:
-        """The source was sent off duty in the ordinary way: its silence is no loss until it beats again."""
-        self._pulses[source].last = None
+    def dismiss(self, source: str, now: float) -> None:
+        """The source was sent off duty in the ordinary way at `now` [s]: its silence is no loss."""
+        pulse = self._pulses[source]
+        pulse.last, pulse.count, pulse.off_duty_until = None, None, now + _LEAVING
+
+    def engage(self, source: str) -> None:
+        """The source is on duty: from its next sign of life on its silence is a loss."""
+        self._pulses[source].off_duty_until = float("-inf")
 
     def need(self, source: str, needed: bool) -> None:
         """Whether anything depends on the source now; when nothing does, its loss orders nothing."""

@@ -65,6 +65,7 @@ def point_row(
         origin: of the joint (3,) [m].
         point: on the body (3,) [m].
         direction: (3,).
+        columns: of the Jacobian that are asked for.
     """
     x, y, z = point[0] - origin[0], point[1] - origin[1], point[2] - origin[2]
     # direction . (v + w x arm) = direction . v + (arm x direction) . w

@@ -87,11 +87,14 @@ class WatchdogNode(VlaNode):
         }
         if self._driver_stop.service:
             self._clients_of[Request.DRIVER_STOP] = self.create_client(Trigger, self._driver_stop.service)
-        self.create_subscription(msg.Heartbeat, topics.HEARTBEAT, self._on_heartbeat, topics.RELIABLE)
-        self.create_subscription(msg.SafetyStatus, topics.SAFETY_STATUS, self._on_status, topics.RELIABLE)
-        # the newest tick at every check: a thousand a second need not wake anybody
-        self._setpoints = self.create_subscription(
-            msg.JointSetpoint, topics.JOINT_SETPOINT, unused, LAST, callback_group=Polled()
+        # polled: only the check wakes this process, and what came during a stall is heard before it judges
+        self._heartbeats, self._status, self._setpoints = (
+            self.create_subscription(kind, topic, unused, quality, callback_group=Polled())
+            for kind, topic, quality in (
+                (msg.Heartbeat, topics.HEARTBEAT, topics.RELIABLE),
+                (msg.SafetyStatus, topics.SAFETY_STATUS, topics.RELIABLE),
+                (msg.JointSetpoint, topics.JOINT_SETPOINT, LAST),
+            )
         )
         self.create_subscription(String, topics.INSTRUCTION, self._on_instruction, topics.LATCHED)
         for source in (POLICY, CONTROLLER):
@@ -110,32 +113,36 @@ class WatchdogNode(VlaNode):
 
     # What is heard.
 
-    def _on_heartbeat(self, message: msg.Heartbeat) -> None:
-        if message.source not in (CONTROLLER, STATUS):
-            self._watchdog.beat(message.source, message.count, time.monotonic())
-
-    def _on_status(self, message: msg.SafetyStatus) -> None:
-        now, state = time.monotonic(), SafetyState(message.state)
-        self._report = Report(now, state, state is SafetyState.HOLDING and message.message == "paused")
-        self._statuses += 1
-        self._watchdog.beat(STATUS, self._statuses, now)
+    def _listen(self, now: float) -> None:
+        """Everything that has come since the last check."""
+        for heartbeat, _ in taken(self._heartbeats):
+            if heartbeat.source not in (CONTROLLER, STATUS):
+                self._watchdog.beat(heartbeat.source, heartbeat.count, now)
+        for status, _ in taken(self._status):
+            state = SafetyState(status.state)
+            paused = state is SafetyState.HOLDING and status.message == "paused"
+            self._report = Report(now, state, paused)
+            self._statuses += 1
+            self._watchdog.beat(STATUS, self._statuses, now)
+        for setpoint, _ in taken(self._setpoints):
+            self._watchdog.beat(CONTROLLER, setpoint.tick, now)
 
     def _on_instruction(self, message: String) -> None:
         # without an instruction nobody waits for the policy: the robot may go home while one is loaded
         self._watchdog.need(POLICY, bool(message.data.strip()))
 
     def _on_transition(self, source: str, event: TransitionEvent) -> None:
-        if event.goal_state.id != State.PRIMARY_STATE_ACTIVE:
-            self._watchdog.dismiss(source)
-            if source == CONTROLLER:
-                self._watchdog.dismiss(STATUS)
+        for part in (CONTROLLER, STATUS) if source == CONTROLLER else (source,):
+            if event.goal_state.id == State.PRIMARY_STATE_ACTIVE:
+                self._watchdog.engage(part)
+            else:
+                self._watchdog.dismiss(part, time.monotonic())
 
     # What is done.
 
     def _check(self) -> None:
         now = time.monotonic()
-        for message, _ in taken(self._setpoints):
-            self._watchdog.beat(CONTROLLER, message.tick, now)
+        self._listen(now)
         verdict = self._verdict = self._watchdog.check(now)
         self._longest_stall = max(self._longest_stall, verdict.stall)
         if verdict.order is not self._order:
