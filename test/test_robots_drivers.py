@@ -4,12 +4,21 @@ import dataclasses
 from types import SimpleNamespace as Message
 
 import pytest
+import yaml
 
 from vla_ros.errors import ConfigurationError, ObservationError
+from vla_ros.resources import resource_path
 from vla_ros.robots import load_robot
 from vla_ros.robots.drivers import franka, make_adapter, ur
 from vla_ros.robots.drivers.franka_state import ERRORS, modes_of_state
-from vla_ros.robots.drivers.interbotix import DEFAULT_PROFILE, REGISTERS, STREAMING_PROFILE, TIMED, Profile
+from vla_ros.robots.drivers.interbotix import (
+    DEFAULT_PROFILE,
+    OPERATING_MODES,
+    REGISTERS,
+    STREAMING_PROFILE,
+    TIMED,
+    Profile,
+)
 
 ACTIVITY = "/controller_manager/activity"
 
@@ -211,13 +220,14 @@ def test_brakes_are_released_on_request_and_an_emergency_stop_is_left_to_people(
 # -- WidowX ------------------------------------------------------------------------------------------------
 
 
-def widowx_adapter(torque=1, mode=3, profile=STREAMING_PROFILE):
+def widowx_adapter(torque=1, mode=3, profile=STREAMING_PROFILE, gripper=3):
     adapter = make_adapter(load_robot("widowx"))
     drive = TIMED if profile.timed else 0
     values = (torque, mode, drive, profile.velocity, profile.acceleration)
     by_register = dict(zip(REGISTERS, values, strict=True))
     for question in adapter.questions:
-        value = by_register[question.values["reg"]]
+        of_gripper = question.values["cmd_type"] == "single"
+        value = gripper if of_gripper else by_register[question.values["reg"]]
         adapter.answered(question, Message(values=[value] * 6), 1.0)
     return adapter
 
@@ -251,6 +261,32 @@ def test_the_mode_is_left_alone_where_registers_are_enough():
     assert [request.name for request in requests[:2]] == ["/wx250s/set_motor_registers"] * 2
     assert [request.values.get("value") for request in requests[:2]] == [131, 15]
     assert "set_operating_modes" not in names(requests)
+
+
+def test_a_gripper_in_another_mode_is_set_and_the_arm_left_alone():
+    adapter = widowx_adapter(gripper=16)  # PWM, the driver's default
+    assert "gripper" in adapter.condition(1.0).sentence
+    modes, *questions = adapter.start_up(1.0)
+    assert (modes.values["cmd_type"], modes.values["name"], modes.values["mode"]) == (
+        "single",
+        "gripper",
+        "linear_position",
+    )
+    assert tuple(questions) == adapter.questions
+
+
+def test_the_modes_the_driver_is_launched_with_need_no_setting():
+    modes = yaml.safe_load(resource_path("config", "interbotix_modes.yaml").read_text())
+    arm, gripper = modes["groups"]["arm"], modes["singles"]["gripper"]
+    profile = Profile(arm["profile_type"] == "time", arm["profile_velocity"], arm["profile_acceleration"])
+    adapter = widowx_adapter(
+        int(arm["torque_enable"]),
+        OPERATING_MODES[arm["operating_mode"]],
+        profile,
+        OPERATING_MODES[gripper["operating_mode"]],
+    )
+    assert adapter.condition(1.0).ready
+    assert gripper["operating_mode"] == "linear_position"
 
 
 def test_torque_is_switched_on_by_a_person_only():

@@ -33,7 +33,11 @@ def driver_actions(robot: RobotSpec, sim: str, robot_ip: str) -> list[Any]:
                 "interbotix_xsarm_control",
                 "xsarm_control.launch.py",
                 robot,
-                {"robot_model": "wx250s", "use_rviz": "false"},
+                {
+                    "robot_model": "wx250s",
+                    "use_rviz": "false",
+                    "mode_configs": str(resource_path("config", "interbotix_modes.yaml")),
+                },
             )
         ]
     if not robot_ip:

@@ -22,6 +22,9 @@ class InterbotixSurface:
         self._double: Any = world.driver
         extra = spec.driver.extra
         self._group = str(extra.get("group", "arm"))
+        self._gripper = str(spec.driver.gripper.get("command_joint", "gripper"))
+        self._gripper_mode = "pwm"
+        """Told to who asks; the simulated gripper takes positions in any mode."""
         space = spec.driver.command_topic.split("/commands/")[0]
         self._services = [
             node.create_service(kind, str(extra.get(key, f"{space}/{name}")), callback)
@@ -43,7 +46,9 @@ class InterbotixSurface:
         return mine
 
     def _on_modes(self, request: Any, response: Any) -> Any:
-        if self._mine(request):
+        if (request.cmd_type, request.name) == ("single", self._gripper):
+            self._gripper_mode = request.mode
+        elif self._mine(request):
             profile = Profile(
                 request.profile_type == "time", request.profile_velocity, request.profile_acceleration
             )
@@ -69,7 +74,9 @@ class InterbotixSurface:
         return response
 
     def _on_get(self, request: Any, response: Any) -> Any:
-        if self._mine(request):
+        if (request.cmd_type, request.name, request.reg) == ("single", self._gripper, "Operating_Mode"):
+            response.values = [OPERATING_MODES.get(self._gripper_mode, 0)]
+        elif self._mine(request):
             with self._lock:
                 double, profile = self._double, self._double.profile
                 values = {
