@@ -119,19 +119,26 @@ def run_fault(bench: Bench, fault: Fault) -> Outcome:
 
 def recover(bench: Bench, already: str) -> str:
     """Wait until the robot moves again, reset it when it is latched; in words, what it took."""
-    bench.until(lambda: bench.moving() or bench.state in LATCHED, PATIENCE)
     steps = [already] if already else []
-    if bench.state in LATCHED:
+    if not _moves_on(bench) and bench.state in LATCHED:
         # a latched stop must not end by itself
         bench.until(lambda: bench.state not in LATCHED, 0.7)
         if bench.state in LATCHED:
             bench.until(lambda: bench.state != "STOPPING", PATIENCE)
             bench.until(lambda: bench.ask("reset"), PATIENCE)
+            bench.until(lambda: bench.state not in LATCHED, 1.0)
             steps.append(RESET)
-        bench.until(bench.moving, PATIENCE)
+        _moves_on(bench)
     if not bench.moving():
         return "not at all"
     return ", ".join(steps) or BY_ITSELF
+
+
+def _moves_on(bench: Bench) -> bool:
+    """Wait until the robot moves, or is latched; whether it still moves half a second later."""
+    bench.until(lambda: bench.moving() or bench.state in LATCHED, PATIENCE)
+    bench.until(lambda: bench.state in LATCHED, 0.5)
+    return bench.moving()
 
 
 def complaints(fault: Fault, outcome: Outcome) -> list[str]:

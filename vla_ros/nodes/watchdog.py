@@ -175,7 +175,9 @@ class WatchdogNode(VlaNode):
             self._enforcer.driver_told()
             return
         pending = self._asked.get(request)
-        if pending is not None and now - pending[1] < ASK_AGAIN:
+        # a controller that refuses is not active yet: it must not have moved before it is asked again
+        refused = pending is not None and pending[0].done() and not pending[0].result().success
+        if pending is not None and not refused and now - pending[1] < ASK_AGAIN:
             return
         if not client.service_is_ready():
             return
