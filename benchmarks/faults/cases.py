@@ -67,6 +67,12 @@ def _jump_joints(bench: Bench) -> None:
     bench.doubles.joint_filter = jumped
 
 
+def _not_finite(chunks: list[Any]) -> list[Any]:
+    for chunk in chunks:
+        chunk.poses[-1].position.x = float("nan")
+    return chunks
+
+
 def _sometimes(share: float) -> Callable[[list[Any]], list[Any]]:
     """Loses a share of what it is given."""
     random = np.random.default_rng(RNG_SEED)
@@ -257,6 +263,11 @@ FAULTS: tuple[Fault, ...] = (
         lambda bench: setattr(bench.doubles, "chunk_filter", _reordered()),
         RUNS, 2.0, 1.5, (BY_ITSELF,), CHUNKS_WHOLE, goes_on=True,
     ),
+    Fault(
+        "chunk_nan", "a chunk holds a value that is not finite", "control",
+        _set("chunk_filter", _not_finite),
+        STOPPED, 0.6, 0.2, (RESET,), CHUNKS_WHOLE, quick=False,
+    ),
     # What people and other nodes do.
     Fault(
         "stop_storm", "a hundred emergency stops and resets within 0.5 s", "control", _storm,
@@ -298,7 +309,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "watchdog_killed", "watchdog: kill -9", "control", _kill("watchdog"),
-        (*RUNS, *HOLDING), 2.0, 1.5, (RESTART,), _restart("watchdog"), goes_on=True,
+        HOLDING, 2.2, 0.8, (RESTART,), _restart("watchdog"),
     ),
     Fault(
         "watchdog_frozen", "watchdog: SIGSTOP for 0.9 s", "control", _freeze("watchdog", 0.9),
