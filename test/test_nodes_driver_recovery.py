@@ -112,8 +112,13 @@ def test_the_driver_stops_is_recovered_and_motion_begins_again(
     reasons = {item.reason for status in both.statuses for item in status.interventions}
     assert "driver" in reasons
 
-    refused = both.call("/safety_controller/reset")
-    assert not refused.success and "driver" in refused.message
+    def refused_for_the_driver() -> bool:
+        answer = both.call("/safety_controller/reset")
+        assert not answer.success
+        return "driver" in answer.message
+
+    # first the robot has to come to rest
+    assert both.bench.until(refused_for_the_driver)
 
     recovered = both.call("/safety_controller/recover")
     assert recovered.success, recovered.message
@@ -150,6 +155,31 @@ def test_a_controller_activated_again_starts_the_urs_program_again(pair: Callabl
     both.bench.node.trigger_activate()
     assert both.reaches(SafetyState.IDLE)
     assert both.double.program_running
+
+
+def test_a_controller_activated_again_follows_on_from_what_a_franka_is_told(
+    pair: Callable[[str], Pair],
+) -> None:
+    both = pair("panda")
+    assert both.reaches(SafetyState.IDLE)
+    assert both.move(0.05).success
+    assert both.bench.until(lambda: np.abs(both.position() - both.spec.home - 0.05).max() < 2e-3, 20.0)
+    both.bench.until(lambda: False, 0.5)
+    both.bench.node.trigger_deactivate()
+    # as a cable would: the measured posture is not quite the commanded one
+    world = both.simulator._world
+    with both.simulator._lock:
+        world.data.qfrc_applied[world._v] = 1.0
+    both.bench.until(lambda: False, 0.5)
+    assert 1e-5 < np.abs(both.position() - both.double._target).max() < 0.01
+    both.statuses.clear()
+    both.bench.node.trigger_activate()
+    assert both.reaches(SafetyState.IDLE)
+    both.bench.until(lambda: False, 0.5)
+    assert both.double.following and both.double.error == ""
+    assert both.move(0.0).success
+    assert both.bench.until(lambda: np.abs(both.position() - both.spec.home).max() < 5e-3, 20.0)
+    assert both.double.following
 
 
 def test_recovering_a_driver_that_works_changes_nothing(pair: Callable[[str], Pair]) -> None:

@@ -10,7 +10,7 @@ from vla_ros.errors import ConfigurationError, ObservationError
 from vla_ros.resources import resource_path
 from vla_ros.robots import load_robot
 from vla_ros.robots.drivers import franka, make_adapter, ur
-from vla_ros.robots.drivers.franka_state import ERRORS, modes_of_state
+from vla_ros.robots.drivers.franka_state import ERRORS, read_state
 from vla_ros.robots.drivers.interbotix import (
     DEFAULT_PROFILE,
     OPERATING_MODES,
@@ -124,7 +124,10 @@ def test_the_robot_state_is_read_as_the_middleware_writes_it():
             state.current_errors = Errors(joint_reflex=True)
             state.last_motion_errors = Errors(joint_position_limits_violation=True, instability_detected=True)
             last = ("joint_position_limits_violation", "instability_detected")
-            assert modes_of_state(serialize_message(state)) == (4, ("joint_reflex",), last)
+            state.desired_joint_state.position = [0.1 * k for k in range(count)]
+            read = read_state(serialize_message(state))
+            assert (read.mode, read.errors, read.last_errors) == (4, ("joint_reflex",), last)
+            assert list(read.commanded) == list(state.desired_joint_state.position)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_the_robot_state_is_read_as_the_middleware_writes_it():
 )
 def test_bytes_that_are_no_robot_state_are_refused(data):
     with pytest.raises(ObservationError, match="no FrankaRobotState"):
-        modes_of_state(data)
+        read_state(data)
 
 
 def test_an_old_robot_state_counts_as_none():

@@ -136,10 +136,11 @@ class ControlThread:
     def reset(self) -> tuple[bool, str]:
         """`SafetyController.reset` with what is measured; to be `call`ed."""
         age = time.monotonic() - self._measured_at
-        done = self.controller.reset(self.measured, self._joints.width, self.moment(), age)
-        if done[0] and self._cut and self.measured is not None:
+        start = None if self.measured is None else self.driver.start(self.measured)
+        done = self.controller.reset(start, self._joints.width, self.moment(), age)
+        if done[0] and self._cut and start is not None:
             # the driver begins again exactly where the robot stands
-            self.controller.activate(self.measured, self._joints.width, self.moment())
+            self.controller.activate(start, self._joints.width, self.moment())
             self._cut = False
         return done
 
@@ -179,7 +180,7 @@ class ControlThread:
         if not self.anchored:
             if self.measured is None or not driver.ready:
                 return
-            self.controller.activate(self.measured, self._joints.width, moment)
+            self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
             self.anchored = True
         for request, result, done in requests:
             result.append(request())

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -23,6 +25,7 @@ from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.robots.drivers import DriverCondition, Request, StatusTopic, make_adapter
 from vla_ros.robots.drivers.condition import READY
 from vla_ros.robots.spec import RobotSpec
+from vla_ros.types import JointState
 
 LOOK_PERIOD = 0.04
 """Seconds between two looks at the status topics, some of which speak at 1 kHz."""
@@ -37,6 +40,8 @@ FRESH = 0.3
 START_UP_EVERY = 2.0
 """Seconds between two attempts to set the driver up at activation."""
 
+_NEAR = 0.1
+"""A robot whose driver holds it is within this of the driver's command [rad]."""
 _NEWEST_OF_ANY = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
@@ -47,6 +52,10 @@ class Unchecked:
     def condition(self) -> DriverCondition:
         """Ready."""
         return READY
+
+    def start(self, measured: JointState) -> JointState:
+        """Where the robot is measured to be."""
+        return measured
 
     def open(self) -> None:
         """Nothing to do."""
@@ -96,6 +105,15 @@ class DriverLink:
     def condition(self) -> DriverCondition:
         """The driver's condition a moment ago."""
         return self._condition
+
+    def start(self, measured: JointState) -> JointState:
+        """The state at rest that commands have to begin from: the driver's own command where that matters."""
+        commanded = np.array(self._adapter.commanded)
+        if commanded.shape != measured.positions.shape:
+            return measured
+        # further away the driver's command is not that of a robot that stands there
+        near = np.abs(commanded - measured.positions).max() < _NEAR
+        return replace(measured, positions=commanded) if near else measured
 
     def open(self) -> None:
         """Begin to listen, and to set up what streaming needs, until the driver is ready once."""

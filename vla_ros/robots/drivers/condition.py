@@ -87,6 +87,11 @@ class DriverAdapter(Protocol):
         """Cheap: asked at every tick."""
         ...
 
+    @property
+    def commanded(self) -> tuple[float, ...]:
+        """Joint positions the first command has to follow on from [rad]; empty where the measured ones do."""
+        ...
+
     def start_up(self, time: float) -> tuple[Request, ...]:
         """What to ask before streaming begins; nothing when all is set."""
         ...

@@ -16,7 +16,7 @@ from vla_ros.robots.drivers.condition import (
     Request,
     StatusTopic,
 )
-from vla_ros.robots.drivers.franka_state import modes_of_state
+from vla_ros.robots.drivers.franka_state import read_state
 from vla_ros.robots.spec import RobotSpec
 
 STATE_TOPIC = "/franka_robot_state_broadcaster/robot_state"
@@ -71,6 +71,7 @@ class FrankaAdapter:
         self._mode: RobotMode | None = None
         self._errors: tuple[str, ...] = ()
         self._seen = 0.0
+        self._commanded: tuple[float, ...] = ()
 
     @property
     def topics(self) -> tuple[StatusTopic, ...]:
@@ -95,11 +96,12 @@ class FrankaAdapter:
         if topic == self._controllers.topic.name:
             self._controllers.take(message)
             return
-        mode, present, last = modes_of_state(message)
-        known = mode in RobotMode.__members__.values()
-        self._mode = RobotMode(mode) if known else RobotMode.OTHER
+        state = read_state(message)
+        known = state.mode in RobotMode.__members__.values()
+        self._mode = RobotMode(state.mode) if known else RobotMode.OTHER
+        self._commanded = state.commanded
         # after the reflex the present errors may be gone while the last motion's still say why
-        self._errors = present or (last if self._mode is RobotMode.REFLEX else ())
+        self._errors = state.errors or (state.last_errors if self._mode is RobotMode.REFLEX else ())
         self._seen = time
 
     def answered(self, request: Request, response: Any, time: float) -> None:
@@ -122,6 +124,15 @@ class FrankaAdapter:
         if self._mode is not RobotMode.MOVE:
             return DriverCondition(False, "the Franka is idle: no motion has been started on it", True)
         return READY
+
+    @property
+    def commanded(self) -> tuple[float, ...]:
+        """q_d.
+
+        The hardware interface begins at the measured posture and repeats it, and the first command has to
+        follow on from that; what is measured later differs by more than the jerk limit lets pass in 1 ms.
+        """
+        return self._commanded
 
     def start_up(self, time: float) -> tuple[Request, ...]:
         """Nothing: whoever started the driver activates its controller."""

@@ -1,13 +1,15 @@
-"""Mode and errors out of a serialised franka_msgs/FrankaRobotState, without making the message.
+"""Mode, errors and commanded posture out of a serialised franka_msgs/FrankaRobotState.
 
 A Python message of the whole, 2.7 kB in 40 parts, takes a millisecond, which a control loop at 1 kHz would
-feel; what is wanted are its last 73 bytes.  Strings and sequences before them have any length, so the way
-there is walked (plain CDR: numbers aligned to their size, strings and sequences with their length in front).
+feel; what is wanted are seven numbers in its middle and its last 73 bytes.  Strings and sequences before them
+have any length, so the way there is walked (plain CDR: numbers aligned to their size, strings and sequences
+with their length in front).
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from vla_ros.errors import ObservationError
 
@@ -63,6 +65,11 @@ class _Walk:
         if count:
             self.at += (4 - self.at) % 8 + 8 * count
 
+    def values(self) -> tuple[float, ...]:
+        count = self.length()
+        self.doubles(count)
+        return struct.unpack_from(f"{self._order}{count}d", self._data, self.at - 8 * count)
+
     def length(self) -> int:
         self.at += -self.at % 4
         (value,) = struct.unpack_from(f"{self._order}I", self._data, self.at)
@@ -79,16 +86,32 @@ class _Walk:
         self.at += -self.at % 4 + 8
         self.text()
 
-    def joint_state(self) -> None:
+    def joint_state(self) -> tuple[float, ...]:
+        """Its positions."""
         self.header()
         for _ in range(self.length()):
             self.text()
-        for _ in range(3):
+        positions = self.values()
+        for _ in range(2):
             self.doubles(self.length())
+        return positions
 
 
-def modes_of_state(data: bytes) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """Robot mode, present errors, last motion's errors.
+@dataclass(frozen=True)
+class FrankaState:
+    """What is read of a FrankaRobotState."""
+
+    mode: int
+    """RobotMode."""
+    errors: tuple[str, ...]
+    last_errors: tuple[str, ...]
+    """Of the last motion."""
+    commanded: tuple[float, ...]
+    """q_d, the posture the robot is told to be in [rad]."""
+
+
+def read_state(data: bytes) -> FrankaState:
+    """Out of the serialised message.
 
     Raises:
         ObservationError: the bytes cannot be a FrankaRobotState.
@@ -97,8 +120,9 @@ def modes_of_state(data: bytes) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
         walk = _Walk(data)
         walk.header()
         walk.doubles(12 + 14)  # collision indicators
-        for _ in range(3):
-            walk.joint_state()
+        walk.joint_state()
+        commanded = walk.joint_state()
+        walk.joint_state()
         walk.doubles(14)
         walk.joint_state()
         walk.doubles(10)  # elbow
@@ -118,4 +142,4 @@ def modes_of_state(data: bytes) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     def named(part: bytes) -> tuple[str, ...]:
         return tuple(name for name, flag in zip(ERRORS, part, strict=True) if flag)
 
-    return mode, named(flags[: len(ERRORS)]), named(flags[len(ERRORS) :])
+    return FrankaState(mode, named(flags[: len(ERRORS)]), named(flags[len(ERRORS) :]), commanded)

@@ -126,6 +126,11 @@ class InterbotixAdapter:
             return DriverCondition(False, "the WidowX's gripper is not in linear position mode", True)
         return READY
 
+    @property
+    def commanded(self) -> tuple[float, ...]:
+        """Does not matter: a servo goes to its goal from where it is."""
+        return ()
+
     def start_up(self, time: float) -> tuple[Request, ...]:
         """Mode and profile; the mode only when it is another, for that switches the torque off meanwhile."""
         if any(name not in self._values for name in _ASKED) or not self._all("Torque_Enable", 1):

@@ -150,6 +150,11 @@ class UrAdapter:
             return DriverCondition(False, f"the UR's speed is scaled to {self._speed:.0%}; set it to 100 %")
         return READY
 
+    @property
+    def commanded(self) -> tuple[float, ...]:
+        """Does not matter: the driver begins at the measured posture, and servoj takes small steps."""
+        return ()
+
     def start_up(self, time: float) -> tuple[Request, ...]:
         """The program, when nothing else is missing: it ends whenever commands stop coming."""
         stopped = self._safety is not SafetyMode.NORMAL or self._robot is not RobotMode.RUNNING

@@ -11,7 +11,6 @@ from vla_ros.kernels.discontinuity import ACCELERATION, FINE, JERK, POSITION, VE
 from vla_ros.robots.spec import JointLimits
 from vla_ros.types import Array
 
-START_POSE = "joint_position_motion_generator_start_pose_invalid"
 COMMUNICATION = "communication_constraints_violation"
 ERRORS = {
     POSITION: "joint_motion_generator_position_limits_violation",

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_ros.kernels.discontinuity import POSITION
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.drivers.braking import Braking
-from vla_ros.sim.drivers.fci import COMMUNICATION, ERRORS, START_POSE, FciCheck
+from vla_ros.sim.drivers.fci import COMMUNICATION, ERRORS, FciCheck
 from vla_ros.sim.drivers.latching import LatchingDriver
 from vla_ros.types import Array
 
 PACKETS = 20
 """So many packets of a millisecond missed in a row end the motion (FCI)."""
 PACKET = 0.001
-START_TOLERANCE = 0.005
-"""How far the first command may be from the present one [rad]; the robot's tolerance is not published."""
 _SLACK = 1.5
 """Periods after which a command is late."""
 
@@ -29,6 +28,9 @@ class FrankaDouble(LatchingDriver):
     A robot that stands may be left without commands for ever.  Packets are missed when the process of the
     hardware interface or the network stalls (`lose_packets`); the robot then goes on with constant
     acceleration (libfranka, rate_limiting.h) and gives up after 20.
+
+    The hardware interface starts the motion itself, at the measured posture, and repeats that until the first
+    command comes.  So a first command elsewhere is a discontinuity like any other, not an invalid start pose.
 
     The real grid is 1 kHz.  Here it is the period of the simulated controller, so that 250 Hz commands are
     judged by what they are; between two commands the target moves linearly.
@@ -76,10 +78,7 @@ class FrankaDouble(LatchingDriver):
             self.ignored += 1
             return
         if self._first:
-            if np.abs(goal - self._target).max() > START_TOLERANCE:
-                self.trip(START_POSE, time, int(np.argmax(np.abs(goal - self._target))))
-                return
-            self._check.start(goal)
+            self._check.start(self._target)
             self._first = False
         error = self._check.check(goal)
         if error is not None and self._forgiven(goal, time, error):
@@ -92,7 +91,9 @@ class FrankaDouble(LatchingDriver):
     def _forgiven(self, goal: Array, time: float, error: str) -> bool:
         """With patience, a late command may follow one that was lost on the way here."""
         periods = (time - self._begin) / self._period
-        if self._patience <= 1.0 or periods <= _SLACK or error not in list(ERRORS.values())[1:]:
+        lost = self._patience > 1.0 and periods > _SLACK and error != ERRORS[POSITION]
+        # of a robot at rest nothing can have been lost that matters: the first command must follow on
+        if not lost or self._check.halts:
             return False
         reach = self._limits.velocity * min(periods + 1.0, self._patience) * self._period
         if not (np.abs(goal - self._goal) <= reach).all():
