@@ -8,7 +8,7 @@ import numpy as np
 
 from vla_ros.kernels.motion import furthest, jump
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import NANOSECONDS, Intervention, InterventionAction, JointState, Reason
+from vla_ros.types import NANOSECONDS, Array, Intervention, InterventionAction, JointState, Reason
 
 _STALE_PERIODS, _STALE_LEAST = 5.0, 0.1
 """Joint states older than five of their periods, at least 0.1 s, hold the robot."""
@@ -20,6 +20,40 @@ _JUMP_SLACK = 0.05
 """What a joint may move beyond twice the maker's velocity limit between two states [rad]."""
 _RESTING = 0.02
 """Speed below which a robot counts as at rest [rad/s]."""
+
+
+_STEADY, _STEADY_SECONDS = 0.01, 0.2
+"""Joints that stayed within so much [rad] for so long [s] can be believed to be where they are said to be."""
+
+
+class Steadiness:
+    """For how long the measured joints have stayed where they are."""
+
+    def __init__(self, spec: RobotSpec, period: float) -> None:
+        """`period` is the tick [s]."""
+        self._needed = round(_STEADY_SECONDS * min(spec.driver.joint_state_rate, 1.0 / period))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self._anchor: Array | None = None
+        self._newest: JointState | None = None
+        self._states = 0
+
+    def look(self, measured: JointState | None) -> None:
+        """One tick; what is not measured anew does not count."""
+        if measured is None or measured is self._newest:
+            return
+        self._newest = measured
+        if self._anchor is None or not furthest(measured.positions, self._anchor)[1] <= _STEADY:
+            self._anchor, self._states = measured.positions, 0
+        else:
+            self._states += 1
+
+    @property
+    def steady(self) -> bool:
+        """Whether a motion may begin from the newest positions."""
+        return self._states >= self._needed
 
 
 class MeasurementMonitor:

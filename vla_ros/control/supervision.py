@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vla_ros.control.load import ContactMonitor, FrozenJoints
-from vla_ros.control.monitor import MeasurementMonitor
+from vla_ros.control.monitor import MeasurementMonitor, Steadiness
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, JointState, Reason
@@ -34,6 +34,7 @@ class Supervision:
         self._monitor = MeasurementMonitor(spec, period)
         self._contact = ContactMonitor(spec, kinematics)
         self._frozen = FrozenJoints(spec)
+        self._steadiness = Steadiness(spec, period)
         self.driver = ""
         """What keeps the driver from following commands, one plain sentence; empty: nothing does."""
         self.unwatched = 0.0
@@ -44,6 +45,7 @@ class Supervision:
         self._monitor.clear()
         self._contact.clear()
         self._frozen.clear()
+        self._steadiness.clear()
 
     def observe(self, states: Sequence[JointState]) -> None:
         """Every joint state that has come, in order."""
@@ -56,6 +58,7 @@ class Supervision:
 
     def look(self, measured: JointState | None, age: float, commanded: Array) -> Finding | None:
         """What is wrong now; None when nothing is.  Arguments as `MeasurementMonitor.look`."""
+        self._steadiness.look(measured)
         if self.driver:
             return Intervention(InterventionAction.STOP, Reason.DRIVER, "driver"), self.driver
         finding = self._monitor.look(measured, age, commanded)
@@ -70,4 +73,7 @@ class Supervision:
         """Why motion must not begin again; empty when it may.  `age`: of the joint state [s]."""
         if measured is None or self._monitor.stale(age) or not self._monitor.resting(measured):
             return "reset needs fresh joint states of a robot at rest"
+        if not self._steadiness.steady:
+            # one false measurement would become the posture that motion begins from
+            return "reset needs joint states that have stayed the same for 0.2 s"
         return f"reset needs a driver that follows commands: {self.driver}" if self.driver else ""

@@ -25,6 +25,8 @@ from vla_ros.nodes.episode import Outcome
 from vla_ros.srv import MoveToJoints, StartEpisode, StopEpisode
 from vla_ros.types import NANOSECONDS, SafetyState
 
+RESET_PATIENCE = 1.0
+"""Seconds for which a reset is asked for again."""
 WINDOW = 2.0
 """Seconds over which rates and latencies are shown."""
 
@@ -134,9 +136,16 @@ class Operator:
         return self._call(self._move, request, 10.0, watch)
 
     def reset_safety(self) -> str:
-        """Release a latched stop, as a person would; why not, or nothing when it was released."""
-        answer = self._call(self._reset, Trigger.Request(), 5.0, _nothing)
-        return "" if answer.success else str(answer.message)
+        """Release a latched stop, as a person would; why not, or nothing when it was released.
+
+        Asked for a second again and again: a robot that has just come to rest cannot be believed at once.
+        """
+        end = time.monotonic() + RESET_PATIENCE
+        while True:
+            answer = self._call(self._reset, Trigger.Request(), 5.0, _nothing)
+            if answer.success or time.monotonic() > end:
+                return "" if answer.success else str(answer.message)
+            time.sleep(0.1)
 
     @property
     def stands(self) -> bool:
