@@ -47,15 +47,18 @@ def test_panda_limits_are_the_published_ones() -> None:
     np.testing.assert_allclose(robot.applied.position_max, robot.published.position_max - 0.1)
 
 
-def test_fr3_keeps_its_position_dependent_velocity_limits_everywhere() -> None:
+def test_fr3_has_its_position_dependent_velocity_limits_everywhere_halved() -> None:
     """Upper limits of libfranka for the FR3: min(v, max(0, -offset + sqrt(gain * (limit - q))))."""
     robot = load_robot("fr3")
     offset = np.array([0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35])
     gain = np.array([12, 5.17, 7, 8, 34, 11, 34])
     limit = np.array([2.7501, 1.7918, 2.9065, -0.1458, 2.8101, 4.5205, 3.0196])
-    q = robot.applied.position_max
-    allowed = np.minimum(robot.published.velocity, np.maximum(0.0, -offset + np.sqrt(gain * (limit - q))))
-    assert (robot.applied.velocity <= allowed + 1e-3).all()
+    for share in np.linspace(0.0, 1.0, 50):
+        q = robot.applied.position_min + share * (robot.applied.position_max - robot.applied.position_min)
+        allowed = np.minimum(robot.published.velocity, -offset + np.sqrt(gain * (limit - q)))
+        o, g, _, end = robot.applied.fades
+        ours = np.minimum(robot.applied.velocity, np.sqrt(g * (end - q)) - o)
+        np.testing.assert_allclose(ours, 0.5 * allowed, atol=1e-9)
 
 
 def test_widowx_reports_identity_when_pointing_down() -> None:
