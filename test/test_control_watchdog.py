@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_ros.control.driver_stop import DRIVER_STOPS
-from vla_ros.control.watchdog import Enforcer, Life, Order, Report, Request, Rule, Verdict, Watchdog
+from vla_ros.control.enforcer import Enforcer, Report, Request
+from vla_ros.control.watchdog import Life, Order, Rule, Verdict, Watchdog
 from vla_ros.robots import load_robot, robot_names
 from vla_ros.types import SafetyState
 

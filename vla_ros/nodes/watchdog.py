@@ -14,7 +14,8 @@ from std_srvs.srv import Trigger
 
 from vla_ros import msg
 from vla_ros.control.driver_stop import DRIVER_STOPS
-from vla_ros.control.watchdog import Enforcer, Order, Report, Request, Rule, Verdict, Watchdog
+from vla_ros.control.enforcer import Enforcer, Report, Request
+from vla_ros.control.watchdog import Order, Rule, Verdict, Watchdog
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.heartbeat import Heartbeat
