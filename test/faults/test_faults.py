@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("ur_dashboard_msgs", reason="the messages of the UR driver are not installed")
+pytest.importorskip("controller_manager_msgs", reason="the messages of ros2_control are not installed")
 
 from benchmarks.faults.__main__ import attempt
 from benchmarks.faults.bench import Bench, live_bench

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("ur_dashboard_msgs", reason="the messages of the UR driver are not installed")
+pytest.importorskip("controller_manager_msgs", reason="the messages of ros2_control are not installed")
 
 from benchmarks.faults import table
 from benchmarks.faults.bench import KINDS
