@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vla_ros.actions import rotations
 from vla_ros.contract import load_contract
-from vla_ros.control.controller import SafetyController
+from vla_ros.control.controller import WATCHDOG, SafetyController
 from vla_ros.types import (
     NANOSECONDS,
     ActionChunk,
@@ -364,3 +364,17 @@ def test_unwatched_the_robot_holds_and_takes_no_chunk_until_the_watchdog_is_back
     rig.submit([[0.01, 0, 0]] * 8)
     assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)
     rig.assert_limits()
+
+
+def test_each_takes_back_a_pause_of_his_own_alone():
+    rig = Rig()
+    rig.run(1.1)
+    assert rig.controller.pause(rig.time)[0] and rig.controller.pause(rig.time, WATCHDOG)[0]
+    assert rig.run(0.5).state is SafetyState.HOLDING
+    assert rig.controller.message == "paused by the person and the watchdog"
+    assert rig.controller.resume(rig.time, WATCHDOG) == (True, "paused by the person")
+    assert "paused by the person" in rig.submit([[0.02, 0, 0]] * 8)[1]
+    assert not rig.controller.resume(rig.time, WATCHDOG)[0]
+    assert rig.controller.resume(rig.time)[0]
+    rig.submit([[0.01, 0, 0]] * 8)
+    assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)

@@ -155,6 +155,7 @@ class Machine(RuleBasedStateMachine):
         assert not done or (may and self.spread(0.2) < 0.02), "what is not steady cannot be believed"
         assert done or not (may and self.spread(0.4) < 0.005), sentence
         if done:
+            self.seen.clear()
             assert self.controller.state is SafetyState.IDLE
         else:
             assert self.controller.state is before
@@ -172,6 +173,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(round(0.25 / self.period)):
             self.tick()
         assert self.controller.reset(self.measured(), 0.05, self.time, self.age)[0]
+        self.seen.clear()
 
     @invariant()
     def limits_hold(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fake_run import START, motion, write_fake_run
 
 from vla_ros.data.bag import BagWriter
-from vla_ros.evaluation.judge import judge_bag, judge_run
+from vla_ros.evaluation.judge import judge_bag, judge_run, judge_setpoints
 from vla_ros.evaluation.latency import hops, rates
 from vla_ros.evaluation.run_data import load_run
 from vla_ros.robots import load_robot, robot_names
@@ -87,3 +88,17 @@ def test_a_run_without_anything_says_so(tmp_path: Path) -> None:
     verdict = judge_run(run, robot)
     assert verdict.ticks == 0 and "Nothing to judge" in verdict.sentence()
     assert all(len(hop.seconds) == 0 and np.isnan(hop.percentile(50)) for hop in hops(run))
+
+
+def test_a_clock_set_forward_in_motion_is_no_restart_and_an_activation_is_one(tmp_path: Path) -> None:
+    robot = load_robot("panda")
+    run = load_run(write_fake_run(tmp_path / "bag", robot, 3.0, images=False), robot)
+    moving = int(np.argmax(np.abs(np.diff(run.setpoints.positions[:, 2]))))
+    stamps = run.setpoints.stamps.copy()
+    stamps[moving:] += 5_000_000_000
+    forward = judge_setpoints(replace(run.setpoints, stamps=stamps), robot)
+    assert forward.violations == () and forward.runs == 1
+    elsewhere = run.setpoints.positions.copy()
+    elsewhere[moving:] = elsewhere[moving] + 0.02
+    anew = judge_setpoints(replace(run.setpoints, stamps=stamps, positions=elsewhere), robot)
+    assert anew.runs == 2

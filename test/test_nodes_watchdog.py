@@ -47,16 +47,16 @@ class Watched:
         self._tick = 0
         self.loop_hangs = False
         """Whether the same tick comes again and again."""
-        for name in ("pause", "resume", "emergency_stop"):
+        for name in ("watchdog_pause", "watchdog_resume", "emergency_stop"):
             probe.create_service(Trigger, f"/safety_controller/{name}", self._service(name))
         probe.create_timer(0.05, self._speak)
 
     def _service(self, name: str) -> Callable[[Any, Any], Any]:
         def answer(request: Any, response: Any) -> Any:
             self.calls.append(name)
-            if name == "pause":
-                self.state, self.message = SafetyState.HOLDING, "paused"
-            elif name == "resume":
+            if name == "watchdog_pause":
+                self.state, self.message = SafetyState.HOLDING, "paused by the watchdog"
+            elif name == "watchdog_resume":
                 self.state, self.message = SafetyState.RUNNING, ""
             else:
                 self.state, self.message = SafetyState.STOPPED, "emergency stop by service"
@@ -107,12 +107,12 @@ def test_a_lost_policy_pauses_the_robot_and_its_return_ends_the_pause(bench: Any
     assert double.bench.until(lambda: len(double.heartbeats) > 5 and not double.calls)
     assert any(beat.source == "watchdog" for beat in double.heartbeats)
     double.alive.remove("inference")
-    assert double.bench.until(lambda: "pause" in double.calls)
+    assert double.bench.until(lambda: "watchdog_pause" in double.calls)
     assert "The policy has been silent" in double.bench.complaint()
     assert double.life("inference") == "lost"
     double.alive.add("inference")
-    assert double.bench.until(lambda: "resume" in double.calls)
-    assert double.calls == ["pause", "resume"]
+    assert double.bench.until(lambda: "watchdog_resume" in double.calls)
+    assert double.calls == ["watchdog_pause", "watchdog_resume"]
 
 
 def test_nobody_waits_for_the_policy_without_an_instruction(bench: Any) -> None:
@@ -122,9 +122,9 @@ def test_nobody_waits_for_the_policy_without_an_instruction(bench: Any) -> None:
     double.bench.until(lambda: False, 0.3)
     assert double.calls == []
     double.instruct("pick up the red block")
-    assert double.bench.until(lambda: double.calls == ["pause"])
+    assert double.bench.until(lambda: double.calls == ["watchdog_pause"])
     double.instruct("")
-    assert double.bench.until(lambda: double.calls == ["pause", "resume"])
+    assert double.bench.until(lambda: double.calls == ["watchdog_pause", "watchdog_resume"])
 
 
 def test_a_lost_dead_man_switch_stops_the_robot_for_good(bench: Any) -> None:
@@ -144,9 +144,9 @@ def test_without_an_operator_nothing_moves_where_one_is_required(bench: Any) -> 
     node = bench(WatchdogNode, operator_required=True, resume_after=0.2)
     double = Watched(node)
     double.alive.remove("operator")
-    assert node.until(lambda: double.calls == ["pause"])
+    assert node.until(lambda: double.calls == ["watchdog_pause"])
     double.alive.add("operator")
-    assert node.until(lambda: double.calls == ["pause", "resume"])
+    assert node.until(lambda: double.calls == ["watchdog_pause", "watchdog_resume"])
 
 
 def test_a_lost_controller_owes_a_stop_and_the_ur_is_told_through_its_dashboard(bench: Any) -> None:

@@ -179,7 +179,7 @@ def _cameras(contract: Contract) -> dict[str, Any]:
 
 def _driver(options: GraphOptions, contract: Contract) -> str:
     """The kind of driver whose stop the watchdog counts on."""
-    return contract.robot.driver.kind if options.sim == "none" else "simulated"
+    return "simulated" if options.sim == "gazebo" else contract.robot.driver.kind
 
 
 def environment() -> dict[str, str]:

@@ -51,6 +51,8 @@ _LIMITED_SECONDS = 0.25
 """LIMITED is shown for this long after an intervention."""
 _BLOCKED_SECONDS = 0.1
 """Refused by the shield at rest for this long, the joint reference starts again from the command."""
+PERSON, WATCHDOG = "person", "watchdog"
+"""Who may pause: each takes back a pause of his own alone."""
 _MOVE_SHARE = 0.5
 """Share of the joint limits `move_to_joints` plans with."""
 
@@ -97,7 +99,8 @@ class SafetyController:
         self._events: list[Intervention] = []
         self._eased_from = self._followed = 0.0
         self._limited_until = self._residual_since = -np.inf
-        self._paused = self._moving = self._has_moved = self._faulty = False
+        self._paused: set[str] = set()
+        self._moving = self._has_moved = self._faulty = False
         self._starved = True
         self._held = ""
         """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
@@ -138,20 +141,27 @@ class SafetyController:
         self.state, self.message = SafetyState.IDLE, ""
         return True, "reset; motion starts again with the next chunk"
 
-    def pause(self, time: float) -> tuple[bool, str]:
-        """Slow down to rest and take no chunk until `resume`."""
+    def pause(self, time: float, who: str = PERSON) -> tuple[bool, str]:
+        """Slow down to rest and take no chunk until `who` paused has resumed."""
         if self._latched:
             return False, f"cannot pause in state {self.state.name}"
-        self._paused = True
+        self._paused.add(who)
         self._slow_down(time)
         return True, "paused"
 
-    def resume(self, time: float) -> tuple[bool, str]:
-        """Take chunks again, easing in."""
-        if not self._paused:
-            return False, "not paused"
-        self._paused, self._eased_from = False, time
+    def resume(self, time: float, who: str = PERSON) -> tuple[bool, str]:
+        """Take back one's own pause; when it was the last, chunks are taken again, easing in."""
+        if who not in self._paused:
+            return False, f"not paused by the {who}"
+        self._paused.discard(who)
+        if self._paused:
+            return True, self._pausing
+        self._eased_from = time
         return True, "resumed"
+
+    @property
+    def _pausing(self) -> str:
+        return f"paused by the {' and the '.join(sorted(self._paused))}"
 
     def surround(self, surroundings: Surroundings) -> None:
         """Replace all obstacles, between two ticks.
@@ -222,7 +232,7 @@ class SafetyController:
         if self._held:
             return [], f"chunk {chunk.sequence} came while {self._held}"
         if self._paused or self._moving:
-            doing = "paused" if self._paused else "moving to a posture"
+            doing = self._pausing if self._paused else "moving to a posture"
             return [], f"chunk {chunk.sequence} came while {doing}"
         stamp_time = time - (now - chunk.stamp) / NANOSECONDS
         try:
@@ -317,7 +327,8 @@ class SafetyController:
         self._cartesian.anchor(pose)
         self.executor.anchor(pose, positions, gripper_width)
         self._eased_from = time
-        self._paused = self._moving = self._has_moved = False
+        self._paused.clear()
+        self._moving = self._has_moved = False
         self._starved = True
         self._limited_until = self._residual_since = -np.inf
         self._followed = time
@@ -329,7 +340,8 @@ class SafetyController:
         self._events.append(intervention)
         self.state, self.message = SafetyState.STOPPING, sentence
         self._faulty = intervention.reason in FAULTS
-        self._paused = self._moving = False
+        self._paused.clear()
+        self._moving = False
 
     def _supervise(
         self, measured: JointState | None, age: float, time: float, interventions: list[Intervention]
@@ -453,7 +465,7 @@ class SafetyController:
         if interventions:
             self._limited_until = time + _LIMITED_SECONDS
         if self._paused:
-            self.state, self.message = SafetyState.HOLDING, "paused"
+            self.state, self.message = SafetyState.HOLDING, self._pausing
         elif not resting:
             limited = time < self._limited_until
             self.state = SafetyState.LIMITED if limited else SafetyState.RUNNING

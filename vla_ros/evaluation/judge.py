@@ -152,7 +152,10 @@ def nominal_period(points: Setpoints, robot: RobotSpec) -> float:
 def _restarts(points: Setpoints) -> NDArray[np.bool_]:
     latched = np.isin(points.states, (SafetyState.STOPPED, SafetyState.FAULT))
     restart = np.zeros(len(points), np.bool_)
-    restart[1:] = (latched[:-1] & ~latched[1:]) | (np.diff(points.stamps) > PAUSE)
+    # after activation the robot stands for a tick; a clock that was set forward in motion is no hole
+    stands = (points.positions[1:] == points.positions[:-1]).all(axis=1)
+    begins = np.append(stands[1:], True) & (np.diff(points.stamps) > PAUSE)
+    restart[1:] = (latched[:-1] & ~latched[1:]) | begins
     return restart
 
 

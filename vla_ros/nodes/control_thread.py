@@ -25,12 +25,14 @@ from vla_ros.nodes.joint_input import JointInput
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.safety_messages import SetpointMessage, StatusMessage
 from vla_ros.nodes.watchdog_line import WatchdogLine
-from vla_ros.types import NANOSECONDS, ActionChunk, JointState, SafetyState
+from vla_ros.types import NANOSECONDS, ActionChunk, JointState, Reason, SafetyState
 
 LEAD = 0.35
 """Share of the period before a tick at which chunks are taken over."""
 LATE_IN_A_ROW = 5
 """Late ticks in a row after which the robot is slowed down to rest."""
+STALL = 0.25
+"""Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
 CALL_TIMEOUT = 1.0
 """Seconds a service waits for the control thread to carry a request out."""
 
@@ -78,7 +80,7 @@ class ControlThread:
         self._since = time.monotonic()
         self.anchored = False
         self.measured: JointState | None = None
-        self._measured_at = 0.0
+        self._measured_at = self._ticked_at = 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
         self._cut = False
@@ -181,10 +183,13 @@ class ControlThread:
             if self.measured is None or not driver.ready:
                 return
             self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
-            self.anchored = True
+            self.anchored, self._ticked_at = True, moment
         for request, result, done in requests:
             result.append(request())
             done.set()
+        gap, self._ticked_at = moment - self._ticked_at, moment
+        if gap > STALL:
+            self.controller.stop(Reason.OVERRUN, "loop", f"the control loop stood still for {gap:.2f} s")
         if self.loop is not None and self.loop.late >= LATE_IN_A_ROW:
             self.controller.overrun(self.loop.late, moment)
         tick = self.controller.update(moment, now, self.measured, wall - self._measured_at)

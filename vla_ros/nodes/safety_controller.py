@@ -15,6 +15,7 @@ from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 from vla_ros import msg, srv
+from vla_ros.control.controller import PERSON, WATCHDOG
 from vla_ros.errors import ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
@@ -77,6 +78,8 @@ class SafetyControllerNode(VlaLifecycleNode):
                 (Trigger, "reset", self._on_reset),
                 (Trigger, "pause", self._on_pause),
                 (Trigger, "resume", self._on_resume),
+                (Trigger, "watchdog_pause", self._on_watchdog_pause),
+                (Trigger, "watchdog_resume", self._on_watchdog_resume),
                 (Trigger, "recover", self._on_recover),
                 (srv.MoveToJoints, "move_to_joints", self._on_move),
                 (srv.SetObstacles, "set_obstacles", self._on_obstacles),
@@ -129,12 +132,24 @@ class SafetyControllerNode(VlaLifecycleNode):
         return self._answer(response, self._control.call(self._control.reset))
 
     def _on_pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        control = self._control
-        return self._answer(response, control.call(lambda: control.controller.pause(control.moment())))
+        return self._pause(response, PERSON)
 
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._resume(response, PERSON)
+
+    def _on_watchdog_pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._pause(response, WATCHDOG)
+
+    def _on_watchdog_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._resume(response, WATCHDOG)
+
+    def _pause(self, response: Trigger.Response, who: str) -> Trigger.Response:
         control = self._control
-        return self._answer(response, control.call(lambda: control.controller.resume(control.moment())))
+        return self._answer(response, control.call(lambda: control.controller.pause(control.moment(), who)))
+
+    def _resume(self, response: Trigger.Response, who: str) -> Trigger.Response:
+        control = self._control
+        return self._answer(response, control.call(lambda: control.controller.resume(control.moment(), who)))
 
     async def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._answer(response, await self._control.driver.recover())

@@ -29,8 +29,14 @@ DIAGNOSTICS_PERIOD = 0.5
 ASK_AGAIN = 0.25
 """Seconds after which a request without an effect is made again."""
 CONTROLLER, STATUS, POLICY, OPERATOR = "safety_controller", "safety_status", "inference", "operator"
+PAUSED = "watchdog"
+"""Whom the controller names in its message while a pause of the watchdog holds it."""
 LAST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-SERVICES = {Request.PAUSE: "pause", Request.RESUME: "resume", Request.EMERGENCY_STOP: "emergency_stop"}
+SERVICES = {
+    Request.PAUSE: "watchdog_pause",
+    Request.RESUME: "watchdog_resume",
+    Request.EMERGENCY_STOP: "emergency_stop",
+}
 
 
 class WatchdogNode(VlaNode):
@@ -121,7 +127,7 @@ class WatchdogNode(VlaNode):
                 self._watchdog.beat(heartbeat.source, heartbeat.count, now)
         for status, _ in taken(self._status):
             state = SafetyState(status.state)
-            paused = state is SafetyState.HOLDING and status.message == "paused"
+            paused = state is SafetyState.HOLDING and PAUSED in status.message
             self._report = Report(now, state, paused)
             self._statuses += 1
             self._watchdog.beat(STATUS, self._statuses, now)
