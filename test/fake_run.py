@@ -37,8 +37,11 @@ def write_fake_run(
     images: bool = True,
     positions: np.ndarray | None = None,
     omit: tuple[str, ...] = (),
+    early: dict[int, int] | None = None,
 ) -> Path:
-    """Write the bag; `positions` replaces the commanded motion, `omit` leaves topics out."""
+    """Write the bag; `positions` replaces the commanded motion, `omit` leaves topics out, `early` stamps
+    setpoints of these indices too early [ns].
+    """
     q = motion(robot, seconds) if positions is None else positions
     rate = robot.simulated_control_rate
     period = round(1e9 / rate)
@@ -66,7 +69,7 @@ def write_fake_run(
             now + 300_000,
             "/vla/joint_setpoint",
             "vla_ros/JointSetpoint",
-            header=header,
+            header={**header, "stamp": time_fields(now - (early or {}).get(k, 0))},
             tick=k + 1,
             positions=row,
             velocities=velocity[k],

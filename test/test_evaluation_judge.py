@@ -102,3 +102,12 @@ def test_a_clock_set_forward_in_motion_is_no_restart_and_an_activation_is_one(tm
     elsewhere[moving:] = elsewhere[moving] + 0.02
     anew = judge_setpoints(replace(run.setpoints, stamps=stamps, positions=elsewhere), robot)
     assert anew.runs == 2
+
+
+def test_a_setpoint_that_is_stamped_too_early_is_still_the_next_one(tmp_path: Path) -> None:
+    robot = load_robot("panda")
+    bag = write_fake_run(tmp_path / "bag", robot, 3.0, images=False, early={350: 9_000_000})
+    run = load_run(bag, robot)
+    assert (np.diff(run.setpoints.ticks) == 1).all()
+    verdict = judge_run(run, robot)
+    assert verdict.violations == () and verdict.runs == 1

@@ -262,9 +262,9 @@ class _Collector:
         self._add("image " + entry.topic, stamp_of(m.header.stamp))
 
     def result(self, path: Path, closed: bool) -> RunData:
-        """Arrays of what was taken, each stream sorted by its stamps."""
+        """Arrays of what was taken, each stream sorted by its stamps; setpoints in the order they came."""
         n = self.robot.dof
-        s = self._columns("setpoints", 9)
+        s = self._columns("setpoints", 9, sort=False)
         t = self._columns("statuses", 8)
         return RunData(
             path=path,
@@ -309,8 +309,10 @@ class _Collector:
             },
         )
 
-    def _columns(self, stream: str, count: int) -> list[Sequence[Any]]:
-        rows = sorted(self.rows.get(stream, ()), key=lambda row: row[0])
+    def _columns(self, stream: str, count: int, sort: bool = True) -> list[Sequence[Any]]:
+        rows = self.rows.get(stream, [])
+        if sort:
+            rows = sorted(rows, key=lambda row: row[0])
         return list(zip(*rows, strict=True)) if rows else [()] * count
 
     def _joints(self, stream: str) -> JointSamples:

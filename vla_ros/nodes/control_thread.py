@@ -31,6 +31,8 @@ LEAD = 0.35
 """Share of the period before a tick at which chunks are taken over."""
 LATE_IN_A_ROW = 5
 """Late ticks in a row after which the robot is slowed down to rest."""
+CLOCK_GAP, CLOCK_TRIES = 0.0002, 5
+"""Seconds within which two clocks are read together, and how often that is tried."""
 STALL = 0.25
 """Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
 CALL_TIMEOUT = 1.0
@@ -160,7 +162,13 @@ class ControlThread:
 
     def _ros_time(self, moment: float) -> int:
         """ROS time [ns] at a near moment of the monotonic clock [s]."""
-        return int(self._node.now() + round((moment - time.monotonic()) * NANOSECONDS))
+        for _ in range(CLOCK_TRIES):
+            before = time.monotonic()
+            now = self._node.now()
+            if time.monotonic() - before < CLOCK_GAP:
+                break
+        # a thread held up between the two clocks would stamp a tick before the one before it
+        return int(now + round((moment - before) * NANOSECONDS))
 
     def _tick(self, due: float) -> None:
         # the schedule's time, not the waking's: jitter of the clock must not shake the reference
