@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable
 from functools import wraps
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +32,15 @@ from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
 STAGES = {
-    "reference": (("executor", "sample"), ("_cartesian", "step")),
-    "inverse kinematics": (("_ik", "follow_pose"),),
-    "tracker": (("_tracker", "step"),),
-    "torque and contact": (("_torque", "refusal"), ("supervision", "look"), ("supervision", "observe")),
-    "shield": (("_shield", "judge"),),
+    "reference": (("executor", "sample"), ("_pipeline.cartesian", "step")),
+    "inverse kinematics": (("_pipeline.ik", "follow_pose"),),
+    "tracker": (("_pipeline.tracker", "step"),),
+    "torque and contact": (
+        ("_pipeline.torque", "refusal"),
+        ("supervision", "look"),
+        ("supervision", "observe"),
+    ),
+    "shield": (("_pipeline.shield", "judge"),),
 }
 """Methods of the controller's parts that make up a stage; the rest of `update` is the rest."""
 LOOP_RATES, MEMORY_RATE = (500.0, 1000.0), 1000.0
@@ -52,7 +57,7 @@ class Clock:
         self.spent = dict.fromkeys(STAGES, 0)
         for stage, methods in STAGES.items():
             for part, method in methods:
-                owner = getattr(controller, part)
+                owner = attrgetter(part)(controller)
                 setattr(owner, method, self._timed(stage, getattr(owner, method)))
 
     def _timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:

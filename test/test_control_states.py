@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -202,12 +203,15 @@ def ready(robot: str = "panda") -> Machine:
     return machine
 
 
-@pytest.mark.parametrize("part", ["_ik", "_tracker", "_cartesian", "executor", "_gripper", "supervision"])
+@pytest.mark.parametrize(
+    "part",
+    ["_pipeline.ik", "_pipeline.tracker", "_pipeline.cartesian", "executor", "_gripper", "supervision"],
+)
 def test_whatever_breaks_inside_ends_in_the_stored_stop(part, monkeypatch):
     machine = ready()
-    owner = getattr(machine.controller, part)
-    broken = {"_ik": "follow_pose", "_tracker": "step", "_cartesian": "step", "executor": "sample",
-              "_gripper": "update", "supervision": "look"}[part]  # fmt: skip
+    owner = attrgetter(part)(machine.controller)
+    broken = {"ik": "follow_pose", "tracker": "step", "cartesian": "step", "executor": "sample",
+              "_gripper": "update", "supervision": "look"}[part.split(".")[-1]]  # fmt: skip
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("of the test")

@@ -14,19 +14,18 @@ import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.control.barriers import EnvironmentBarrier, make_barriers
-from vla_ros.control.cartesian import CartesianTracker
 from vla_ros.control.checks import Context, incoming_checks
 from vla_ros.control.gripper import GripperShaper
-from vla_ros.control.ik import InverseKinematics, Solution
-from vla_ros.control.load import TorqueLimit
-from vla_ros.control.motion import JointMotion, Tracker, gentle
-from vla_ros.control.shield import RefusalRate, Shield
+from vla_ros.control.leash import leashed
+from vla_ros.control.motion import JointMotion
+from vla_ros.control.pipeline import Pipeline
+from vla_ros.control.shield import RefusalRate
 from vla_ros.control.supervision import FAULTS, Supervision
+from vla_ros.control.timing import seconds_between, seconds_to_rest
 from vla_ros.errors import ActionError
 from vla_ros.execution.blending import make_blending
 from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.execution.history import History
-from vla_ros.kernels import tool
 from vla_ros.robots.collision import Surroundings
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import (
@@ -45,16 +44,10 @@ from vla_ros.types import (
 
 _EASE_SECONDS, _EASE_FROM = 1.0, 0.2
 """After activation and reset the speed limits grow from a fifth to the whole within this time."""
-_LEASH, _LEASH_ANGLE = 0.08, 0.35
-"""How far targets may run ahead of the measured robot [m], [rad]; deltas add to targets within it."""
 _LIMITED_SECONDS = 0.25
 """LIMITED is shown for this long after an intervention."""
-_BLOCKED_SECONDS = 0.1
-"""Refused by the shield at rest for this long, the joint reference starts again from the command."""
 PERSON, WATCHDOG = "person", "watchdog"
 """Who may pause: each takes back a pause of his own alone."""
-_MOVE_SHARE = 0.5
-"""Share of the joint limits `move_to_joints` plans with."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +73,12 @@ class SafetyController:
         barriers = make_barriers(self.spec, self._kinematics)
         self.environment = next(item for item in barriers if isinstance(item, EnvironmentBarrier))
         """Its `prepare` makes what `surround` takes."""
-        self._ik = InverseKinematics(self.spec, self._kinematics, barriers, period)
-        self._tracker = Tracker(gentle(self.spec.applied), period)
-        self._shield = Shield(self.spec, barriers, period)
-        self._torque = TorqueLimit(self.spec, self._kinematics)
-        self._refusals = RefusalRate(period)
+        self._pipeline = Pipeline(self.spec, self._kinematics, barriers, period)
+        self._shield = self._pipeline.shield
         self._gripper = GripperShaper(self.spec.gripper, period)
         self._checks = incoming_checks(self.spec)
         self.supervision = Supervision(self.spec, self._kinematics, period)
         home = self._kinematics.forward(self.spec.home)
-        self._cartesian = CartesianTracker(self.spec.tcp, home, period)
         self._measured = History(self.spec.dof, int(4.0 / period))
         self.executor = ChunkExecutor(self.spec, home, int(4.0 / period), make_blending(contract.blending))
         self.state = SafetyState.IDLE
@@ -97,8 +86,7 @@ class SafetyController:
         self.tick = 0
         self._active = False
         self._events: list[Intervention] = []
-        self._eased_from = self._followed = 0.0
-        self._limited_until = self._residual_since = -np.inf
+        self._eased_from, self._limited_until = 0.0, -np.inf
         self._paused: set[str] = set()
         self._moving = self._has_moved = self._faulty = False
         self._starved = True
@@ -189,16 +177,10 @@ class SafetyController:
         if self._moving or time < self.executor.end_time or not self._shield.motion.resting:
             return False, "cannot move before the present motion has come to rest"
         self.executor.begin_joint_motion(self._shield.motion.positions)
-        self._ik.anchor(self._shield.motion.positions)
+        self._pipeline.ik.anchor(self._shield.motion.positions)
         joints = self.executor.joint
         distance = np.abs(positions - joints.sample(time).position)
-        # peaks of the rest-to-rest quintic: 1.875 D/T, 5.774 D/T^2, 60 D/T^3
-        seconds = max(
-            0.3,
-            float((1.875 * distance / (_MOVE_SHARE * limits.velocity)).max()),
-            float(np.sqrt(5.774 * distance / (_MOVE_SHARE * limits.acceleration)).max()),
-            float(np.cbrt(60.0 * distance / (_MOVE_SHARE * limits.jerk)).max()),
-        )
+        seconds = seconds_between(distance, self.spec)
         joints.replan(time, np.array([time + seconds]), positions[None])
         if gripper_width is not None:
             self.executor.set_gripper(gripper_width)
@@ -282,7 +264,10 @@ class SafetyController:
         if measured is not None:
             self._measured.append(time, measured.positions)
         robot = pose if measured is None else self._kinematics.forward(measured.positions)
-        self.executor.record(time, self._leashed(time, robot, interventions))
+        target = robot
+        if not self.executor.joint_mode:
+            target = leashed(robot, self.executor.targets.at(time), interventions)
+        self.executor.record(time, target)
         setpoint = JointSetpoint(
             now, self.tick, motion.positions, motion.velocities, motion.accelerations,
             self._gripper.width, self.executor.stamp,
@@ -319,19 +304,14 @@ class SafetyController:
 
     def _anchor(self, positions: Array, gripper_width: float, time: float) -> None:
         """Everything rests at `positions`."""
-        self._shield.anchor(JointMotion.at_rest(positions), gripper_width)
-        self._ik.anchor(positions)
+        self._pipeline.anchor(positions, gripper_width, time)
         self._gripper.anchor(gripper_width)
-        self._refusals.clear()
-        pose = self._kinematics.forward(positions)
-        self._cartesian.anchor(pose)
-        self.executor.anchor(pose, positions, gripper_width)
+        self.executor.anchor(self._kinematics.forward(positions), positions, gripper_width)
         self._eased_from = time
         self._paused.clear()
         self._moving = self._has_moved = False
         self._starved = True
-        self._limited_until = self._residual_since = -np.inf
-        self._followed = time
+        self._limited_until = -np.inf
         self._events = []
 
     def _latch(self, intervention: Intervention, sentence: str) -> None:
@@ -362,43 +342,14 @@ class SafetyController:
             interventions.append(intervention)
 
     def _move(self, time: float, interventions: list[Intervention]) -> None:
-        """Reference, inverse kinematics, tracking, shield: one tick of `self._shield.motion`."""
+        """One tick of `self._shield.motion`."""
         ease = _EASE_FROM + (1.0 - _EASE_FROM) * (time - self._eased_from) / _EASE_SECONDS
         ease = min(max(ease, _EASE_FROM), 1.0)
-        command = self._shield.motion
-        self._ik.width = self._gripper.width
-        if self.executor.joint_mode:
-            wanted = self.executor.sample_joints(time)
-            solution = self._ik.follow_joints(wanted, command, ease)
-            if self._moving and time >= self.executor.end_time:
-                self._finish_joint_motion(wanted.position, command)
-        else:
-            wanted_pose = self._cartesian.step(self.executor.sample(time))
-            solution = self._ik.follow_pose(wanted_pose, command, ease)
-            self._watch_residual(solution, time, interventions)
-        interventions += solution.interventions
-        reference = solution.motion
-        proposal = self._tracker.step(
-            command, reference.positions, reference.velocities, reference.accelerations
-        )
-        heavy = None if proposal is None else self._torque.refusal(proposal, command)
-        if heavy is not None:
-            interventions.append(heavy)
-            proposal = None
-        verdict = self._shield.judge(proposal, self._gripper.width)
-        self._watch_refusals(verdict.refused is not None)
-        if verdict.refused is None:
-            self._followed = time
-        else:
-            interventions.append(heavy or verdict.refused)
-            if verdict.motion.resting and time - self._followed > _BLOCKED_SECONDS:
-                # the reference waits for a command that can never come: begin again from where the robot is
-                self._ik.anchor(verdict.motion.positions)
-                self._cartesian.anchor(self._kinematics.forward(verdict.motion.positions))
-                self._followed = time
-
-    def _watch_refusals(self, refused: bool) -> None:
-        if self._refusals.exceeded(refused):
+        command, joints = self._shield.motion, self.executor.joint_mode
+        self._pipeline.step(self.executor, time, self._gripper.width, ease, interventions)
+        if joints and self._moving and time >= self.executor.end_time:
+            self._finish_joint_motion(self.executor.sample_joints(time).position, command)
+        if self._pipeline.refused_too_often:
             share = RefusalRate.SHARE
             self._latch(
                 Intervention(InterventionAction.STOP, Reason.INTERVENTION_RATE, "shield", share),
@@ -411,36 +362,7 @@ class SafetyController:
         if command.resting or (arrived and np.abs(command.velocities).max() < 1e-3):
             self._moving = False
             self.executor.joint_mode = False
-            self._rest_at_reference()
-
-    def _rest_at_reference(self) -> None:
-        """The Cartesian reference starts again, at rest, where the joint reference is."""
-        pose = self._kinematics.forward(self._ik.reference.positions)
-        self._cartesian.anchor(pose)
-        self.executor.rest_at(pose)
-
-    def _watch_residual(self, solution: Solution, time: float, interventions: list[Intervention]) -> None:
-        """A resting reference out of reach is given up after half a second."""
-        if solution.residual < 0.02 or time < self.executor.end_time:
-            self._residual_since = time
-        elif time - self._residual_since > 0.5:
-            interventions.append(
-                Intervention(InterventionAction.HOLD, Reason.UNREACHABLE, "tcp", solution.residual)
-            )
-            self._rest_at_reference()
-
-    def _leashed(self, time: float, robot: Pose, interventions: list[Intervention]) -> Pose:
-        """The target pose for the history, no further from the robot than the leash."""
-        if self.executor.joint_mode:
-            return robot
-        wanted = self.executor.targets.at(time)
-        share, position, quaternion = tool.leashed(
-            robot.position, robot.quaternion, wanted.position, wanted.quaternion, _LEASH, _LEASH_ANGLE
-        )
-        if share < 1.0:
-            length = float(np.linalg.norm(wanted.position - robot.position))
-            interventions.append(Intervention(InterventionAction.LIMIT, Reason.LEASH, "tcp", length))
-        return Pose(position, quaternion)
+            self._pipeline.rest_at_reference(self.executor)
 
     def _measured_pose(self, time: float) -> Pose | None:
         """What was measured at `time` [s]."""
@@ -451,14 +373,7 @@ class SafetyController:
         """The reference comes to rest in the time its speed needs."""
         if time >= self.executor.end_time:
             return
-        if self.executor.joint_mode:
-            state = self.executor.sample_joints(time)
-            limits = self.spec.applied
-            seconds = float((2.0 * np.abs(state.velocity) / (_MOVE_SHARE * limits.acceleration)).max())
-        else:
-            twist = self.executor.sample(time).twist
-            seconds = 2.0 * float(np.linalg.norm(twist[:3])) / self.spec.tcp.acceleration
-        self.executor.slow_down(time, max(0.25, seconds))
+        self.executor.slow_down(time, seconds_to_rest(self.executor, time, self.spec))
 
     def _set_state(self, time: float, motion: JointMotion, interventions: list[Intervention]) -> None:
         resting = motion.resting and time >= self.executor.end_time
