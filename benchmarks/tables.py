@@ -133,7 +133,10 @@ def eval_rows(document: Document) -> list[Rows]:
         ["interventions", str(sum(episode["interventions"] for episode in episodes))],
         ["seconds to success, median", _number(seconds[len(seconds) // 2] if seconds else None)],
     ]
-    return [Rows(f"{document['robot']}, {document['task']}, seeds from {document['seed']}", ["", ""], cells)]
+    delay = document["policy_delay"]
+    late = f", every answer {1e3 * delay:g} ms later" if delay else ""
+    title = f"{document['robot']}, {document['task']}, seeds from {document['seed']}{late}"
+    return [Rows(title, ["", ""], cells)]
 
 
 def replay_rows(document: Document) -> list[Rows]:
@@ -228,7 +231,7 @@ MAKERS = {
     "chunk_execution": chunk_rows,
     "graph": graph_rows,
     "safety_cycle": safety_rows,
-    **{f"eval_{robot}": eval_rows for robot in ("panda", "widowx", "ur5")},
+    **{f"eval_{robot}{late}": eval_rows for robot in ("panda", "widowx", "ur5") for late in ("", "_delay")},
     "replay_bridge": replay_rows,
 }
 
