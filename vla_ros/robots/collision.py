@@ -57,6 +57,7 @@ class CollisionModel:
         self._pairs = self._find_pairs()
         elbow = int(self.model.frames[self.model.getFrameId(spec.elbow_frame)].parentJoint)
         self._low_bodies = [i for i, joint in enumerate(self._joints) if joint >= elbow]
+        self._floor_rows = len(self._pairs), len(self._pairs) + len(self._low_bodies)
         floor = coal.Halfspace(np.array([0.0, 0.0, 1.0]), spec.workspace.floor)
         self._floor = pin.GeometryObject("floor", 0, pin.SE3.Identity(), floor)
         low = [(self.bodies[i], self._floor, 0.0) for i in self._low_bodies]
@@ -193,10 +194,6 @@ class CollisionModel:
         return self._tests_now.gradient(self._floor_rows[1] + pair)
 
     # ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _floor_rows(self) -> tuple[int, int]:
-        return len(self._pairs), len(self._pairs) + len(self._low_bodies)
 
     def _moving(self) -> list[tuple[str, Swept]]:
         return [

@@ -37,6 +37,7 @@ class Posture:
         self._fingers = np.array(joint_indices(self.model, spec.gripper.joint_names))
         self._q = pin.neutral(self.model)
         self._key = (b"", np.nan)
+        self._newest: Array | None = None
         self.x: Array = np.full(spec.dof + 1, np.nan)
         """(n + 1,) joint positions [rad] and opening [m]."""
         self.number = 0
@@ -44,7 +45,10 @@ class Posture:
         self._placed = self._turned = False
 
     def set(self, q: Array, width: float) -> None:
-        """Joint positions (n,) and gripper opening [m]."""
+        """Joint positions (n,), not to be written to afterwards, and gripper opening [m]."""
+        if q is self._newest and width == self._key[1]:
+            return
+        self._newest = q
         key = (q.tobytes(), width)
         if key != self._key:
             if width != self._key[1]:
@@ -126,9 +130,11 @@ class PairDistances:
         """Distances [m] of pairs `start` to `stop`, but bounds of those that are not below `within`.
 
         A bound is at least `within` and at most the distance.  -inf where the positions are not finite.
+        What is given is not to be written to; until the next posture it may still become more exact.
         """
         self._look()
-        return np.array(self._lower[start:stop])
+        lower: Array = self._lower[start:stop]
+        return lower
 
     def exact(self, start: int, stop: int) -> Array:
         """Distances [m] of pairs `start` to `stop`, all of them computed."""
