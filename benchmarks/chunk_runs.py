@@ -93,7 +93,7 @@ def _controlled(stream: Stream, mode: str) -> Motion:
     """The whole safety controller on an arm that is where the last command says."""
     contract = load_contract(stream.robot, blending=mode, control_rate=stream.rate, contact=False)
     period, none = 1.0 / stream.rate, np.zeros(0)
-    controller = SafetyController(contract, period)
+    controller, kinematics = SafetyController(contract, period), Kinematics(contract.robot)
     measured = JointState(1, stream.start, none, none)
     controller.activate(measured, contract.robot.gripper.max_width, 0.0)
     times, waiting, poses, joints = _ticks(stream), list(stream.deliveries), [], []
@@ -107,7 +107,7 @@ def _controlled(stream: Stream, mode: str) -> Motion:
         tick = controller.update(time, now, measured, period)
         interventions += bool(tick.interventions)
         measured = JointState(now, tick.setpoint.positions, tick.setpoint.velocities, none)
-        poses.append(tick.reference)
+        poses.append(kinematics.forward(tick.setpoint.positions))
         joints.append(tick.setpoint.positions)
     greatest = np.max(jumps, axis=0, initial=0.0)
     return Motion(times, _points(poses), np.array(joints), greatest, refused, interventions)

@@ -57,8 +57,6 @@ class Tick:
     setpoint: JointSetpoint
     state: SafetyState
     interventions: list[Intervention]
-    reference: Pose
-    """Commanded tool centre point."""
     gripper_target: float
     """Opening the gripper is on its way to [m]."""
 
@@ -260,19 +258,19 @@ class SafetyController:
                 motion = self._shield.follow_stop(self._gripper.width)
             if motion.resting and self.state is SafetyState.STOPPING:
                 self.state = SafetyState.FAULT if self._faulty else SafetyState.STOPPED
-        pose = self._kinematics.forward(motion.positions)
+        robot = motion.positions
         if measured is not None:
-            self._measured.append(time, measured.positions)
-        robot = pose if measured is None else self._kinematics.forward(measured.positions)
-        target = robot
+            robot = measured.positions
+            self._measured.append(time, robot)
+        target = self._kinematics.forward(robot)
         if not self.executor.joint_mode:
-            target = leashed(robot, self.executor.targets.at(time), interventions)
+            target = leashed(target, self.executor.targets.at(time), interventions)
         self.executor.record(time, target)
         setpoint = JointSetpoint(
             now, self.tick, motion.positions, motion.velocities, motion.accelerations,
             self._gripper.width, self.executor.stamp,
         )  # fmt: skip
-        return Tick(setpoint, self.state, interventions, pose, self._gripper.target)
+        return Tick(setpoint, self.state, interventions, self._gripper.target)
 
     def overrun(self, late: int, time: float) -> None:
         """So many ticks in a row were too late for smooth motion: slow down to rest until the next chunk."""

@@ -105,12 +105,13 @@ class StatusMessage:
             delays.first, delays.p50, delays.p95,
         )  # fmt: skip
         message.driver = controller.supervision.driver
+        if self._kinematics is None:
+            self._kinematics = Kinematics(controller.spec)
         if tick is not None:
-            message.reference_pose = pose_message(tick.reference.position, tick.reference.quaternion)
+            pose = self._kinematics.forward(tick.setpoint.positions)
+            message.reference_pose = pose_message(pose.position, pose.quaternion)
             message.gripper_width = tick.setpoint.gripper_width
         if measured is not None:
-            if self._kinematics is None:
-                self._kinematics = Kinematics(controller.spec)
             pose = self._kinematics.forward(measured.positions)
             message.measured_pose = pose_message(pose.position, pose.quaternion)
         self._publisher.publish(message)
