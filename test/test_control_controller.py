@@ -382,3 +382,14 @@ def test_each_takes_back_a_pause_of_his_own_alone():
     assert rig.controller.resume(rig.time)[0]
     rig.submit([[0.01, 0, 0]] * 8)
     assert rig.run(0.4).state in (SafetyState.RUNNING, SafetyState.LIMITED)
+
+
+def test_a_posture_that_is_reached_already_is_no_motion_but_for_the_gripper():
+    rig = Rig()
+    rig.run(0.3)
+    assert rig.controller.move_to_joints(rig.spec.home + 1e-4, 0.02, rig.time) == (True, "there already")
+    tick = rig.run(0.6)
+    assert not rig.controller.moving and tick.setpoint.gripper_width < 0.05
+    rig.submit([[0.01, 0, 0]] * 8)
+    rig.run(0.3)
+    assert rig.controller.moving

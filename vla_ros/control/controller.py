@@ -46,6 +46,8 @@ _EASE_SECONDS, _EASE_FROM = 1.0, 0.2
 """After activation and reset the speed limits grow from a fifth to the whole within this time."""
 _LIMITED_SECONDS = 0.25
 """LIMITED is shown for this long after an intervention."""
+_THERE = 1e-3
+"""Nearer than this [rad] a posture is reached already."""
 PERSON, WATCHDOG = "person", "watchdog"
 """Who may pause: each takes back a pause of his own alone."""
 
@@ -174,14 +176,15 @@ class SafetyController:
             return False, f"joint {name} would leave its limits"
         if self._moving or time < self.executor.end_time or not self._shield.motion.resting:
             return False, "cannot move before the present motion has come to rest"
-        self.executor.begin_joint_motion(self._shield.motion.positions)
-        self._pipeline.ik.anchor(self._shield.motion.positions)
-        joints = self.executor.joint
-        distance = np.abs(positions - joints.sample(time).position)
-        seconds = seconds_between(distance, self.spec)
-        joints.replan(time, np.array([time + seconds]), positions[None])
+        distance = np.abs(positions - self._shield.motion.positions)
         if gripper_width is not None:
             self.executor.set_gripper(gripper_width)
+        if distance.max() < _THERE:
+            return True, "there already"
+        self.executor.begin_joint_motion(self._shield.motion.positions)
+        self._pipeline.ik.anchor(self._shield.motion.positions)
+        seconds = seconds_between(distance, self.spec)
+        self.executor.joint.replan(time, np.array([time + seconds]), positions[None])
         self._moving = True
         return True, f"moving for {seconds:.1f} s"
 
