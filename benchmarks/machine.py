@@ -114,7 +114,10 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a result; a value that was not measured becomes null.  Raises `ConfigurationError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_plain(document), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        # whole or not at all: a long benchmark writes again and again, and may be ended at any time
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(json.dumps(_plain(document), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
 
