@@ -167,7 +167,8 @@ def test_without_opengl_it_falls_back_and_says_so(platform):
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_with_the_libraries_hidden_it_falls_back():
     hide = (
-        'for f in $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -E "lib(EGL|GL|OpenGL|GLX|OSMesa|GLdispatch)\\." | sed "s/.* => //"); '
+        'PATH="$PATH:/sbin:/usr/sbin"; '
+        'for f in $(ldconfig -p | grep -E "lib(EGL|GL|OpenGL|GLX|OSMesa|GLdispatch)\\." | sed "s/.* => //"); '
         'do mount --bind /dev/null "$(readlink -f "$f")" || exit 77; done; exec "$@"'
     )
     done = run_hidden({}, ("unshare", "-m", "bash", "-c", hide, "hide"))
