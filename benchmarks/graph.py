@@ -21,6 +21,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks import figures, machine
+from benchmarks.circle import record_circle
 from benchmarks.observer import COUNTS_FILE, GRACE, LOG_FILE, WINDOW_FILE
 from benchmarks.tables import graph_tables
 from vla_ros.bringup.domain import claimed_domain
@@ -108,11 +109,7 @@ def measure(plan: Plan, folder: Path) -> dict[str, Any]:
 def write_contract(folder: Path, seconds: float) -> Path:
     """The recording of a circling hand that lasts so long, and the contract that replays it."""
     recording, path = folder / "recording.npz", folder / "contract.yaml"
-    angles = np.arange(int(seconds * POLICY_RATE) + 1) * 2.0 * np.pi / (TURN * POLICY_RATE)
-    steps = np.diff(RADIUS * np.column_stack([np.sin(angles), np.cos(angles)]), axis=0)
-    actions = np.zeros((len(steps), 7))
-    actions[:, 1:3], actions[:, 6] = steps, 1.0
-    np.savez(recording, actions=actions, action_space="delta_tcp", rate=POLICY_RATE)
+    record_circle(recording, seconds, POLICY_RATE, RADIUS, TURN)
     content = {
         "robot": ROBOT,
         "policy": "replay",

@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 from vla_ros.srv import MoveToJoints
 
+from benchmarks.circle import record_circle
 from benchmarks.faults.doubles import RADIUS, TURN, Doubles
 from benchmarks.faults.processes import Processes
 from vla_ros.bringup.domain import claimed_domain
@@ -224,11 +225,7 @@ def live_bench(kind: str) -> Iterator[Bench]:
 def _write_contract(folder: Path) -> Path:
     """A recording of circles that lasts for ten minutes, and the contract that replays it."""
     recording, path = folder / "recording.npz", folder / "contract.yaml"
-    angles = np.arange(int(600 * POLICY_RATE) + 1) * 2.0 * np.pi / (TURN * POLICY_RATE)
-    steps = np.diff(RADIUS * np.column_stack([np.sin(angles), np.cos(angles)]), axis=0)
-    actions = np.zeros((len(steps), 7))
-    actions[:, 1:3], actions[:, 6] = steps, 1.0
-    np.savez(recording, actions=actions, action_space="delta_tcp", rate=POLICY_RATE)
+    record_circle(recording, 600, POLICY_RATE, RADIUS, TURN)
     content = {
         "robot": ROBOT,
         "policy": "replay",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Sample:
     wrench: Array
 
 
-class Loop(threading.Thread):
+class Loop(threading.Thread, ABC):
     """A thread that ends with a request, and tells about an unexpected error."""
 
     def __init__(self, name: str, failed: Callable[[Exception], None]) -> None:
@@ -57,8 +58,9 @@ class Loop(threading.Thread):
         if self.is_alive():
             self.join(_JOIN)
 
+    @abstractmethod
     def _work(self) -> None:
-        raise NotImplementedError
+        """What the thread does until it is asked to end."""
 
     def _sleep_until(self, due: int) -> int:
         """Sleep until `due` [ns of the system clock]; answers by how much the clock is past it."""
