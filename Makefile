@@ -15,7 +15,7 @@ environment := $(PYTHON) scripts/environment.py --distro $(ROS_DISTRO)
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench docs lock clean
+.PHONY: help env models demo test fuzz lint bench docs lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | column -t -s '|'
@@ -23,6 +23,9 @@ help: ## list the targets
 
 env: ## make the environment in .venv
 	@$(environment)
+
+models: ## PyTorch, transformers and ONNX Runtime too: what OpenVLA, Octo and RT-2-style policies run on
+	@$(environment) --models
 
 demo: env ## tell a simulated robot what to do: ROBOT=widowx INSTRUCTION="put the blue block on the green plate"
 	@$(bin)/vla-ros demo --robot '$(ROBOT)' --instruction "$$INSTRUCTION"
@@ -35,6 +38,9 @@ lint: ## ruff, mypy, and whether the tables in docs are up to date
 
 test: lint ## lint, then every test
 	$(bin)/python -m pytest
+
+fuzz: lint ## the tests with new random examples, other ones every time
+	FUZZ=1 $(bin)/python -m pytest
 
 bench: ## the figures in benchmarks/results
 	@$(environment) --test

@@ -26,7 +26,8 @@ VENV = ROOT / ".venv"
 BUILD = ROOT / ".build"
 STAMPS = VENV / ".stamps"
 PYTHON = VENV / "bin" / "python"
-PIP_INSTALL = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps")
+PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install")
+PIP_INSTALL = (*PIP, "--no-deps")
 SITE_PACKAGES = VENV / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
 DISTROS = ("jazzy", "kilted")
 PYTHON_VERSIONS = ((3, 10), (3, 11), (3, 12))
@@ -154,6 +155,17 @@ def install_packages(locks: list[str], log: Path) -> None:
             file.write_text(fixed)
 
 
+def install_models(locks: list[str], log: Path) -> None:
+    """Install what the models run on; PyTorch brings along what its build (CPU or CUDA) needs."""
+    install_packages(["models"], log)
+    torch = next(
+        line for line in (ROOT / "constraints" / "models.txt").read_text().splitlines()
+        if line.startswith("torch==")
+    )  # fmt: skip
+    files = [word for lock in (*locks, "models") for word in ("-c", ROOT / "constraints" / f"{lock}.txt")]
+    call([*PIP, torch, *files], log, "installing PyTorch")
+
+
 def build_interfaces(name: str, source: Path, log: Path) -> None:
     """Generate, compile and install the messages, services and actions of one package into .venv."""
     build = BUILD / name
@@ -202,7 +214,8 @@ def main() -> None:
     """Bring .venv up to date."""
     parser = argparse.ArgumentParser(description="Make the environment in .venv.")
     parser.add_argument("--distro", default="jazzy", help="ROS distribution: jazzy or kilted")
-    parser.add_argument("--test", action="store_true", help="also install the tools that the tests need")
+    parser.add_argument("--models", action="store_true", help="also install PyTorch and what goes with it")
+    parser.add_argument("--test", action="store_true", help="also install the models and the test tools")
     options = parser.parse_args()
     if options.distro not in DISTROS:
         fail(f"ROS_DISTRO is {options.distro}, but there are wheels for {' and '.join(DISTROS)} only.")
@@ -216,8 +229,11 @@ def main() -> None:
         key = digest([f"constraints/{name}.txt" for name in locks], identity)
         what = f"Python packages, ROS 2 {options.distro}"
         step("packages", key, what, lambda log: install_packages(locks, log))
+        models_key = digest(["constraints/models.txt"], key)
+        if options.models or options.test:
+            step("models", models_key, "PyTorch, ONNX Runtime", lambda log: install_models(locks, log))
         if options.test:
-            test_key = digest(["constraints/test.txt"], key)
+            test_key = digest(["constraints/test.txt"], models_key)
             step("test", test_key, "test tools", lambda log: install_packages(["test"], log))
         step("editable", digest(["pyproject.toml", "vla_ros/__init__.py"], key), "vla_ros", install_editable)
         builds = [("vla_ros", ROOT, digest(INTERFACES, key))]

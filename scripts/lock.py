@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "constraints"
 DISTROS = ("jazzy", "kilted")
+CUDA = ("nvidia-", "cuda-", "triton==")
+"""Names that begin so come with a PyTorch for GPUs and are chosen by it: a build for CPUs needs none."""
 
 
 def resolve(distro: str, extras: list[str]) -> list[str]:
@@ -32,17 +34,24 @@ def write(name: str, lines: list[str]) -> None:
 
 
 def main() -> None:
-    """Resolve both distributions; what they share goes to common.txt, the test tools to test.txt."""
+    """Resolve both distributions; what they share goes to common.txt, the rest to models.txt and test.txt."""
     base = {distro: resolve(distro, ["sim"]) for distro in DISTROS}
-    test = {distro: resolve(distro, ["sim", "test", "lint"]) for distro in DISTROS}
+    models = {distro: resolve(distro, ["sim", "models"]) for distro in DISTROS}
+    test = {distro: resolve(distro, ["sim", "models", "test", "lint"]) for distro in DISTROS}
     shared = [line for line in base["jazzy"] if line in base["kilted"]]
     write("common.txt", shared)
     for distro in DISTROS:
         write(f"{distro}.txt", [line for line in base[distro] if line not in shared])
-    extra = [line for line in test["jazzy"] if line not in base["jazzy"]]
-    if [line for line in test["kilted"] if line not in base["kilted"]] != extra:
-        sys.exit("The test tools resolve differently on the two distributions.")
-    write("test.txt", extra)
+    write("models.txt", [line for line in added(base, models) if not line.startswith(CUDA)])
+    write("test.txt", added(models, test))
+
+
+def added(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
+    """Lines that `after` has besides those of `before`, the same on both distributions."""
+    extra = {distro: [line for line in after[distro] if line not in before[distro]] for distro in DISTROS}
+    if extra["jazzy"] != extra["kilted"]:
+        sys.exit("What is added to the base resolves differently on the two distributions.")
+    return extra["jazzy"]
 
 
 if __name__ == "__main__":

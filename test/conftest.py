@@ -11,8 +11,14 @@ from hypothesis import HealthCheck, settings
 import vla_ros.sim  # noqa: F401  (chooses the platform)
 from vla_ros.bringup.shm import clean_shared_memory
 
-# how long an example takes says nothing on a shared machine
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says nothing on a shared machine.  The same examples every time: a change is judged
+# by what it does, not by the luck of its run; `make fuzz` looks for new ones.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="FUZZ" not in os.environ,
+)
 settings.load_profile("untimed")
 
 

@@ -102,10 +102,8 @@ def _limits(shield: Shield) -> JointLimits:
     return shield._spec.applied
 
 
-@pytest.mark.parametrize("robot", ("panda", "ur5e", "widowx"))
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=5, deadline=None)
-def test_hostile_motion_keeps_the_stop_distance(robot: str, seed: int) -> None:
+def _drive(robot: str, seed: int) -> set[Reason]:
+    """Push every joint to and fro for 1.2 s among three obstacles; why the shield refused."""
     spec, random = load_robot(robot), np.random.default_rng(seed)
     collision = CollisionModel(spec, ())
     obstacles = []
@@ -127,7 +125,22 @@ def test_hostile_motion_keeps_the_stop_distance(robot: str, seed: int) -> None:
             reasons.add(verdict.refused.reason)
         distances = full.obstacle_distances(verdict.motion.positions, spec.gripper.min_width)
         assert distances.min() > spec.environment.stop_distance - 1e-9
-    assert reasons
+    return reasons
+
+
+ROBOTS = ("panda", "ur5e", "widowx")
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_hostile_motion_keeps_the_stop_distance(robot: str, seed: int) -> None:
+    _drive(robot, seed)  # a push may by chance lead nowhere near; that some do is the next test's matter
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_hostile_motion_is_refused_because_of_the_obstacles(robot: str) -> None:
+    assert Reason.ENVIRONMENT in _drive(robot, 1) | _drive(robot, 2) | _drive(robot, 3)
 
 
 def test_an_obstacle_in_the_way_of_a_motion_stops_it_and_can_be_left_again() -> None:

@@ -144,7 +144,7 @@ def test_the_base_install_is_free_of_torch(wheel: zipfile.ZipFile) -> None:
 def test_the_locks_pin_every_dependency_exactly() -> None:
     lines = [
         line
-        for name in ("common", "jazzy", "kilted", "test")
+        for name in ("common", "jazzy", "kilted", "models", "test")
         for line in (ROOT / "constraints" / f"{name}.txt").read_text().splitlines()
         if not line.startswith("#")
     ]
@@ -153,7 +153,7 @@ def test_the_locks_pin_every_dependency_exactly() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     groups = [
         re.search(rf"^{key} = \[(.*?)\]$", text, re.S | re.M)
-        for key in ("dependencies", "sim", "test", "lint")
+        for key in ("dependencies", "sim", "torch", "onnx", "train", "test", "lint")
     ]
     wanted = {
         name.lower() for group in groups if group for name in re.findall(r'"([\w-]+)(?=[>="])', group[1])

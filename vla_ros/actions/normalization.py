@@ -56,6 +56,16 @@ class ActionStatistics:
         return cls(column(low, -1.0), column(high, 1.0), column(mean, 0.0), column(std, 1.0), mask, source)
 
 
+@dataclass(frozen=True)
+class Normalization:
+    """How a checkpoint's actions are scaled: by which rule, by the statistics of which data set."""
+
+    key: str
+    """The data set's name in the checkpoint's statistics; every `PolicyOutput` made with it carries it."""
+    kind: NormalizationKind
+    statistics: ActionStatistics
+
+
 def unnormalize(values: Array, kind: NormalizationKind, statistics: ActionStatistics | None) -> Array:
     """Normalised (..., dimension) to physical values; formulas as OpenVLA (bounds) and Octo (normal)."""
     if kind is NormalizationKind.NONE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from vla_ros.actions.normalization import Normalization
+from vla_ros.actions.tokens import TokenCodec
 from vla_ros.types import ActionKind, Array, Observation, PolicyOutput
 
 
@@ -19,6 +21,16 @@ class CameraNeed:
 
 
 @dataclass(frozen=True)
+class MachineNeed:
+    """What loading and running a policy takes."""
+
+    memory: int = 0
+    """Bytes of memory on `device` for weights and working space, as far as known before loading."""
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+
+
+@dataclass(frozen=True)
 class PolicyRequirements:
     """What a policy declares before anything is loaded; preflight compares it with robot and contract."""
 
@@ -28,9 +40,13 @@ class PolicyRequirements:
     horizon: int
     cameras: tuple[CameraNeed, ...] = ()
     observation_window: int = 1
-    normalization_key: str = ""
     robots: tuple[str, ...] = field(default_factory=tuple)
     """Robots it is meant for; empty: any."""
+    normalization: Normalization | None = None
+    """How the values or tokens it answers are scaled; None: they are physical."""
+    codec: TokenCodec | None = None
+    """Of the tokens it answers; None: it answers values."""
+    machine: MachineNeed = MachineNeed()
 
 
 @runtime_checkable
