@@ -12,7 +12,11 @@ from vla_ros.types import ActionKind, Array, Observation, PolicyOutput
 
 @dataclass(frozen=True)
 class CameraNeed:
-    """A camera a policy asks for; the ingester resizes to (width, height) when they are given."""
+    """A camera a policy asks for.
+
+    The ingester resizes to (width, height) by area when they are given: a policy whose training resized in
+    another way leaves them out and resizes by itself.
+    """
 
     name: str
     width: int | None = None
@@ -47,6 +51,8 @@ class PolicyRequirements:
     codec: TokenCodec | None = None
     """Of the tokens it answers; None: it answers values."""
     machine: MachineNeed = MachineNeed()
+    action_rate: float | None = None
+    """Steps per second of the data it was trained on [Hz]; None: it answers at whatever rate it is asked."""
 
 
 @runtime_checkable

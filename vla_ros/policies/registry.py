@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
+from vla_ros.actions.normalization import Normalization
+from vla_ros.actions.tokens import TokenCodec
 from vla_ros.errors import PolicyError
 from vla_ros.policies.base import Policy, PolicyRequirements
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
+
+@dataclass(frozen=True)
+class Family:
+    """Where a kind of policy is, and how it is run."""
+
+    module: str
+    factory: str
+    """Takes the robot and keyword options; reads configuration and statistics, no weights."""
+    title: str = ""
+    libraries: tuple[str, ...] = ()
+    """Modules it imports when it is loaded."""
+    isolated: bool = True
+    """Whether it runs in a process of its own.  One that does not is light, and answers physical values."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of its libraries that are not installed; imports nothing."""
+        return [name for name in self.libraries if find_spec(name) is None]
+
+
 _FAMILIES = {
-    "visual_servo": ("vla_ros.policies.visual_servo", "VisualServoPolicy"),
-    "replay": ("vla_ros.policies.replay", "make_replay"),
+    "visual_servo": Family(
+        "vla_ros.policies.visual_servo", "VisualServoPolicy", "blocks and plates by colour", isolated=False
+    ),
+    "replay": Family("vla_ros.policies.replay", "make_replay", "recorded actions", isolated=False),
+    "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
 }
-"""Name to module and factory; a factory takes the robot and keyword options."""
+"""Every policy by its name."""
 
 
 class ActionSteps(Protocol):
@@ -67,23 +93,44 @@ def policy_names() -> list[str]:
     return list(_FAMILIES)
 
 
+def family(name: str) -> Family:
+    """How the named policy is run.  Raises `PolicyError` for an unknown name."""
+    if name not in _FAMILIES:
+        raise PolicyError(f"Policy '{name}' is unknown, known are {', '.join(policy_names())}.")
+    return _FAMILIES[name]
+
+
 def make_policy(name: str, robot: RobotSpec, **options: Any) -> Policy:
     """The named policy for a robot; nothing is loaded yet.
 
     Raises `PolicyError` for an unknown name, an option the policy does not have or a library that is missing.
     """
-    if name not in _FAMILIES:
-        raise PolicyError(f"Policy '{name}' is unknown, known are {', '.join(policy_names())}.")
-    module, attribute = _FAMILIES[name]
+    kind = family(name)
     try:
-        factory = getattr(import_module(module), attribute)
+        factory = getattr(import_module(kind.module), kind.factory)
     except ImportError as error:
         raise PolicyError(f"Policy '{name}' needs a library that is not installed: {error}.") from error
-    allowed = [key for key in inspect.signature(factory).parameters if key not in ("robot", "frame")]
+    allowed = _options(factory)
     for key in options:
-        if key not in allowed:
+        if allowed is not None and key not in allowed:
             raise PolicyError(f"Policy '{name}' has no option '{key}', its options are {', '.join(allowed)}.")
     return cast(Policy, factory(robot, **options))
+
+
+def policy_options(name: str) -> dict[str, Any] | None:
+    """The options of a policy and their defaults; None: any.  Raises `PolicyError`."""
+    kind = family(name)
+    try:
+        return _options(getattr(import_module(kind.module), kind.factory))
+    except ImportError as error:
+        raise PolicyError(f"Policy '{name}' needs a library that is not installed: {error}.") from error
+
+
+def _options(factory: Any) -> dict[str, Any] | None:
+    parameters = inspect.signature(factory).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return None
+    return {key: one.default for key, one in parameters.items() if key not in ("robot", "frame")}
 
 
 def contract_policy(contract: PolicyContract) -> Policy:
@@ -96,3 +143,15 @@ def contract_policy(contract: PolicyContract) -> Policy:
 def policy_requirements(contract: PolicyContract) -> PolicyRequirements:
     """What the policy a contract names asks for; loads nothing.  Raises `PolicyError`."""
     return contract_policy(contract).requirements
+
+
+def policy_scaling(contract: PolicyContract) -> tuple[Normalization | None, TokenCodec | None]:
+    """How the answers of the contract's policy are scaled, and its tokens; loads nothing.
+
+    A policy that runs in the node's process answers physical values: its module is not even imported.
+    Raises `PolicyError`.
+    """
+    if not family(contract.policy).isolated:
+        return None, None
+    needs = policy_requirements(contract)
+    return needs.normalization, needs.codec
