@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vla_ros.actions.gripper import GripperConvention
-from vla_ros.actions.normalization import NormalizationKind
 from vla_ros.errors import ContractError
 from vla_ros.types import ActionKind, Composition
 
@@ -33,7 +32,6 @@ class ActionSpace:
     """Per-component clip of a step's translation [m]."""
     step_rotation: float | None = None
     """Per-component clip of a step's rotation [rad]."""
-    normalization: NormalizationKind = NormalizationKind.NONE
     source: str = ""
 
     @property

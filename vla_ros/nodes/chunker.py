@@ -17,6 +17,7 @@ from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.conversions import action_chunk_message, to_policy_output, to_stamp
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import NANOSECONDS
 
 
@@ -34,8 +35,9 @@ class Chunker(VlaLifecycleNode):
         super().__init__("chunker")
 
     def configure(self) -> None:
-        """Load the contract, create the publisher."""
+        """Load the contract and how the policy's answers are scaled, create the publisher."""
         self._contract = contract_of(self)
+        self._normalization, self._codec = policy_scaling(self._contract)
         self._max_age = int(self.value("max_age") * NANOSECONDS)
         self._max_future = int(self.value("max_future") * NANOSECONDS)
         self._counts: Counter[str] = Counter()
@@ -72,8 +74,8 @@ class Chunker(VlaLifecycleNode):
             self._check_stamp(to_stamp(message.header.stamp))
             output = to_policy_output(message)
             before = self._gripper.at(output.stamp)
-            gripper = self._contract.robot.gripper
-            chunk = decode(output, self._contract.action_space, gripper, before=before)
+            space, gripper = self._contract.action_space, self._contract.robot.gripper
+            chunk = decode(output, space, gripper, self._normalization, self._codec, before)
         except ActionError as error:
             self._counts["refused"] += 1
             self._problem = f"Policy output {message.sequence} of '{message.policy}' was refused: {error}"
