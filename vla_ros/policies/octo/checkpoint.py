@@ -113,9 +113,12 @@ class _Reader:
         return array.reshape(-1, array.shape[-1]).T if kind == "weight" else array
 
 
+def _language(config: OctoConfig) -> str:
+    return "" if config.language is None else config.language.name
+
+
 def _t5(config: OctoConfig) -> str:
-    language = config.language
-    return f"octo_transformer/task_tokenizers_{language.name if language else ''}/hf_model/"
+    return f"octo_transformer/task_tokenizers_{_language(config)}/hf_model/"
 
 
 def _t5_sizes(reader: _Reader, config: OctoConfig) -> T5Sizes:
@@ -151,10 +154,10 @@ def _t5_layer(reader: _Reader, config: OctoConfig, index: str, part: str) -> NDA
         return reader.array(f"{layer}{0 if part == 'attention_norm' else 1}/layer_norm/weight")
     attention = {"query": "q", "key": "k", "value": "v", "out": "o"}
     if part in attention:
-        return reader.array(f"{layer}0/SelfAttention/{attention[part]}/kernel").T
+        return reader.dense(f"{layer}0/SelfAttention/{attention[part]}", "weight")
     gated = f"{layer}1/DenseReluDense/wi_0/kernel" in reader.arrays
     inner = {"gate": "wi_0", "wide": "wi_1" if gated else "wi", "narrow": "wo"}[part]
-    return reader.array(f"{layer}1/DenseReluDense/{inner}/kernel").T
+    return reader.dense(f"{layer}1/DenseReluDense/{inner}", "weight")
 
 
 def _stem(reader: _Reader, camera: str, part: str) -> str:
@@ -193,11 +196,11 @@ _RULES: tuple[tuple[str, _Make], ...] = (
     (r"language\.encoder\.norm\.weight", lambda r, c, g: r.array(f"{_t5(c)}encoder/final_layer_norm/weight")),
     (
         r"language\.projection\.(weight|bias)",
-        lambda r, c, g: r.dense(f"octo_transformer/task_{c.language.name}_projection", g[0]),
+        lambda r, c, g: r.dense(f"octo_transformer/task_{_language(c)}_projection", g[0]),
     ),
     (
         r"language\.positions",
-        lambda r, c, g: r.array(f"octo_transformer/task_{c.language.name}_pos_embedding"),
+        lambda r, c, g: r.array(f"octo_transformer/task_{_language(c)}_pos_embedding"),
     ),
     (
         r"transformer\.blocks\.(\d+)\.(attention|mlp)_norm\.(weight|bias)",

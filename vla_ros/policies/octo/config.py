@@ -89,6 +89,8 @@ class OctoConfig:
     instruction_tokens: int = 16
     tokenizer: str = ""
     """Hub name of the tokenizer."""
+    data_set: str = ""
+    """Name of the data set it was trained on, where it was one."""
     source: str = field(default="config.json", compare=False)
 
 
@@ -139,6 +141,7 @@ def parse_config(content: Any, source: str = "config.json") -> OctoConfig:
         normalization=_normalization(top),
         instruction_tokens=tokens,
         tokenizer=tokenizer,
+        data_set=top.section("dataset_kwargs", optional=True).get("name", str, ""),
         source=source,
     )
 
@@ -171,12 +174,12 @@ class _Section:
         return _Section({} if optional and content is None else content, self._source, f"{self._path}{key}.")
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        value = self._content.get(key, default)
+        value: Any = self._content.get(key, default)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise PolicyError(f"{self.where(key)} is {value!r:.60}, but must be of type {kind.__name__}.")
-        if kind is int and not 1 <= value <= 1_000_000:
+        if isinstance(value, int) and kind is int and not 1 <= value <= 1_000_000:
             raise PolicyError(f"{self.where(key)} is {value}, but must be 1 to 1000000.")
         return value
 

@@ -7,6 +7,7 @@ will begin with anyway guides the sampling: see `DiffusionHead.sample`.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., width) to the same."""
-        return states + self.narrow(functional.silu(self.wide(self.norm(states))))
+        found: Tensor = states + self.narrow(functional.silu(self.wide(self.norm(states))))
+        return found
 
     def pulled_back(self, states: Tensor, vector: Tensor) -> Tensor:
         """The Jacobian at `states`, transposed, times `vector`."""
@@ -69,7 +71,8 @@ class ScoreNetwork(nn.Module):
 
     def left(self, states: Tensor) -> Tensor:
         """The noise (..., a), from the states behind the last block."""
-        return self.leave(functional.silu(states))
+        noise: Tensor = self.leave(functional.silu(states))
+        return noise
 
     def states(self, embedding: Tensor, step: Tensor, actions: Tensor) -> list[Tensor]:
         """The states (..., hidden) before each block and behind the last."""
@@ -88,7 +91,8 @@ class ScoreNetwork(nn.Module):
         could hold.
         """
         vector = _silu_slope(states[-1]) * (vector @ self.leave.weight)
-        for block, before in zip(reversed(self.blocks), reversed(states[:-1]), strict=True):
+        blocks = cast("list[ResidualBlock]", list(self.blocks))
+        for block, before in zip(reversed(blocks), reversed(states[:-1]), strict=True):
             vector = block.pulled_back(before, vector)
         return vector @ self.enter.weight[:, -self.leave.out_features :]
 

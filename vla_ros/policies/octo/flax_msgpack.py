@@ -45,7 +45,7 @@ _DEPTH = 64
 """Maps inside maps; a model has about ten."""
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """What is wrong with the bytes, as the end of a sentence."""
 
 
@@ -73,9 +73,9 @@ def parse_flax(content: bytes | mmap.mmap, source: str) -> Tree:
     try:
         tree = msgpack.unpackb(content, ext_hook=_extension, raw=False, strict_map_key=True)
         if not isinstance(tree, dict):
-            raise _Malformed(f"it holds a {type(tree).__name__} where a map of arrays belongs")
+            raise _MalformedError(f"it holds a {type(tree).__name__} where a map of arrays belongs")
         return {key: _finished(value, key, 1) for key, value in tree.items()}
-    except _Malformed as error:
+    except _MalformedError as error:
         raise PolicyError(f"{source} cannot be used: {error}.") from None
     except (msgpack.UnpackException, ValueError, TypeError, OverflowError, RecursionError) as error:
         detail = str(error) or type(error).__name__
@@ -96,27 +96,27 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _extension(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
-        raise _Malformed(f"it holds msgpack extension {code}, allowed are {_ARRAY} and {_SCALAR}")
+        raise _MalformedError(f"it holds msgpack extension {code}, allowed are {_ARRAY} and {_SCALAR}")
     parts = msgpack.unpackb(data, raw=False, strict_map_key=True)
     if not isinstance(parts, list) or len(parts) != 3:
-        raise _Malformed("an array in it is not shape, type and bytes")
+        raise _MalformedError("an array in it is not shape, type and bytes")
     array = _array(*parts)
     if code == _SCALAR and array.size != 1:
-        raise _Malformed(f"a scalar in it has shape {array.shape}")
+        raise _MalformedError(f"a scalar in it has shape {array.shape}")
     return array if code == _ARRAY else array.reshape(())
 
 
 def _array(shape: Any, dtype: Any, content: Any) -> NDArray[Any]:
     name = dtype.decode("ascii", "replace") if isinstance(dtype, bytes) else dtype
     if not isinstance(name, str) or name not in _DTYPES:
-        raise _Malformed(f"an array in it has type {dtype!r}, allowed are {', '.join(sorted(_DTYPES))}")
+        raise _MalformedError(f"an array in it has type {dtype!r}, allowed are {', '.join(sorted(_DTYPES))}")
     sizes = _shape(shape)
     if not isinstance(content, bytes):
-        raise _Malformed("an array in it has no bytes")
+        raise _MalformedError("an array in it has no bytes")
     kind = np.dtype("<u2" if name == "bfloat16" else name).newbyteorder("<")
     needed = math.prod(sizes) * kind.itemsize
     if len(content) != needed:
-        raise _Malformed(
+        raise _MalformedError(
             f"an array of shape {sizes} and type {name} needs {needed} bytes but has {len(content)}"
         )
     array = np.frombuffer(content, kind).reshape(sizes)
@@ -128,29 +128,29 @@ def _array(shape: Any, dtype: Any, content: Any) -> NDArray[Any]:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, (list, tuple)) or len(shape) > 16:
-        raise _Malformed(f"an array in it has the shape {shape!r}")
+        raise _MalformedError(f"an array in it has the shape {shape!r}")
     for size in shape:
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**40:
-            raise _Malformed(f"an array in it has the shape {shape!r}")
+            raise _MalformedError(f"an array in it has the shape {shape!r}")
     return tuple(shape)
 
 
 def _finished(value: Any, name: str, depth: int) -> Any:
     """The value with chunked arrays joined; `name` is where it is."""
     if isinstance(value, str) and value.startswith(_PLACEHOLDER):
-        raise _Malformed(
+        raise _MalformedError(
             f"'{name}' lies in a file of its own, as several hosts write it; "
             "save the checkpoint again on one host, or aggregate it with orbax"
         )
     if not isinstance(value, dict):
         return value
     if depth > _DEPTH:
-        raise _Malformed(f"it is nested deeper than {_DEPTH} maps")
+        raise _MalformedError(f"it is nested deeper than {_DEPTH} maps")
     if _CHUNKED in value:
         return _joined(value, name)
     for key in value:
         if not isinstance(key, str):
-            raise _Malformed(f"'{name}' has the key {key!r}, but keys are names")
+            raise _MalformedError(f"'{name}' has the key {key!r}, but keys are names")
     return {key: _finished(item, f"{name}/{key}", depth + 1) for key, item in value.items()}
 
 
@@ -158,14 +158,14 @@ def _joined(value: dict[Any, Any], name: str) -> NDArray[Any]:
     shape = _shape(_numbered(value.get("shape"), name))
     chunks = _numbered(value.get("chunks"), name)
     if not all(isinstance(chunk, np.ndarray) and chunk.ndim == 1 for chunk in chunks):
-        raise _Malformed(f"'{name}' has chunks that are no flat arrays")
+        raise _MalformedError(f"'{name}' has chunks that are no flat arrays")
     if len({chunk.dtype for chunk in chunks}) != 1 or sum(map(len, chunks)) != math.prod(shape):
-        raise _Malformed(f"the chunks of '{name}' do not make an array of shape {shape}")
+        raise _MalformedError(f"the chunks of '{name}' do not make an array of shape {shape}")
     return np.concatenate(chunks).reshape(shape)
 
 
 def _numbered(value: Any, name: str) -> list[Any]:
     """Flax's form of a tuple: a map from "0", "1" ... to the items."""
     if not isinstance(value, dict) or set(value) != {str(index) for index in range(len(value))}:
-        raise _Malformed(f"the chunked array '{name}' is incomplete")
+        raise _MalformedError(f"the chunked array '{name}' is incomplete")
     return [value[str(index)] for index in range(len(value))]

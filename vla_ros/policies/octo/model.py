@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from vla_ros.policies.octo.transformer import Transformer, additive
 
 @dataclass(frozen=True)
 class Tokens:
-    """A group of tokens: (b, n, width) of the task or (b, steps, n, width); `mask` likewise, False: padding."""
+    """Tokens (b, n, width) of the task or (b, steps, n, width); `mask` likewise, False: padding."""
 
     tokens: Tensor
     mask: Tensor
@@ -41,8 +41,9 @@ class CameraStem(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, window, tokens, width))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Frames with goals behind them (n, height, width, channels) to (n, tokens, width), not yet placed."""
-        return self.projection(self.stem(images).flatten(1, 2))
+        """Frames with goals behind them (n, height, width, channels) to (n, tokens, width), unplaced."""
+        tokens: Tensor = self.projection(self.stem(images).flatten(1, 2))
+        return tokens
 
 
 class Language(nn.Module):
@@ -56,7 +57,8 @@ class Language(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Ids and mask (b, n) to tokens (b, n, width) with their positions."""
-        return self.projection(self.encoder(ids, mask)) + self.positions
+        tokens: Tensor = self.projection(self.encoder(ids, mask)) + self.positions
+        return tokens
 
 
 class Octo(nn.Module):
@@ -83,19 +85,27 @@ class Octo(nn.Module):
 
     def fold(self) -> None:
         """Prepare for inference: what depends on weights alone is computed now."""
-        for camera in self.cameras.values():
-            camera.stem.fold()
+        for name in self.cameras:
+            self.camera(name).stem.fold()
         self.eval().requires_grad_(False)
+
+    def camera(self, name: str) -> CameraStem:
+        """The stem of a camera's group."""
+        return cast(CameraStem, self.cameras[name])
+
+    def takes_goal(self, name: str) -> bool:
+        """Whether a camera's stem sees a goal image behind the frame."""
+        return any(one.name == name and one.goal for one in self.config.images)
 
     def frame_tokens(self, name: str, images: Tensor, goals: Tensor | None) -> Tensor:
         """Frames (n, h, w, 3) and goals of the same shape, 0 to 255, to (n, tokens, width), not yet placed.
 
-        A goal that is not there is black, as in training; so is that of a camera without goals.
+        A goal that is not there is black, as in training; a camera without goals ignores it.
         """
-        if self.cameras[name].stem.convolutions[0].in_channels == 6:
+        if self.takes_goal(name):
             images = torch.cat([images, torch.zeros_like(images) if goals is None else goals], dim=-1)
-        placed: Tensor = self.cameras[name](images)
-        return placed
+        tokens: Tensor = self.camera(name)(images)
+        return tokens
 
     def groups(
         self,
@@ -105,7 +115,7 @@ class Octo(nn.Module):
     ) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
         """The task's groups and each time step's, placed and in order, as they enter the transformer.
 
-        `frames`: of each camera that is there, tokens (b, steps, n, width) not yet placed and mask (b, steps).
+        `frames`: of each camera that is there, unplaced tokens (b, steps, n, width), mask (b, steps).
         `task`: placed tokens (b, n, width) and mask (b,).  `step_mask` (b, steps): False for padded steps.
         """
         steps = step_mask.shape[1]
@@ -119,7 +129,7 @@ class Octo(nn.Module):
             if one.name in frames:
                 found = frames[one.name]
                 mask = (step_mask & found.mask)[:, :, None].expand(found.tokens.shape[:3])
-                placed = found.tokens + self.cameras[one.name].positions[:, :steps]
+                placed = found.tokens + self.camera(one.name).positions[:, :steps]
                 step_groups[f"obs_{one.name}"] = Tokens(placed, mask)
         if self.config.repeat_task:
             for name, group in task_groups.items():
@@ -248,11 +258,12 @@ class Sequence(nn.Module):
         if name not in self.names:
             return task, shown
         index = self.names.index(name)
-        placed = frames[index][:, step] + self.model.cameras[name].positions[:, step]
+        placed = frames[index][:, step] + self.model.camera(name).positions[:, step]
         return placed, masks[index][:, step : step + 1].expand(placed.shape[:2])
 
     def _readout(self, name: str, step: int, task: Tensor) -> tuple[Tensor, Tensor]:
-        positions = self.model.readouts[name.removeprefix("readout_")][:, step]
+        embeddings: Tensor = self.model.readouts[name.removeprefix("readout_")]
+        positions = embeddings[:, step]
         tokens = positions.expand(task.shape[0], -1, -1)
         return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool)
 

@@ -4,7 +4,6 @@ Transformers See Better", arXiv 2106.14881), with standardised weights (arXiv 19
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,11 +31,10 @@ class StandardConv(nn.Conv2d):
     def folded(self) -> nn.Conv2d:
         """A plain convolution that does the same: nothing is standardised again at every call."""
         outputs, inputs, side, _ = self.weight.shape
-        plain = nn.Conv2d(inputs, outputs, side, self.stride, self.padding)
-        with torch.no_grad():
-            plain.weight.copy_(self.standardised())
-            plain.bias.copy_(self.bias)
-        return plain.to(self.weight)
+        plain = nn.Conv2d(inputs, outputs, side, self.stride[0], padding=int(self.padding[0]))
+        plain.weight = nn.Parameter(self.standardised().detach())
+        plain.bias = self.bias
+        return plain
 
 
 class Stem(nn.Module):
@@ -57,7 +55,8 @@ class Stem(nn.Module):
         features = images.to(self.embedding.weight.dtype).permute(0, 3, 1, 2) / 127.5 - 1.0
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = functional.relu(norm(convolution(features)))
-        return self.embedding(features).permute(0, 2, 3, 1)
+        patches: Tensor = self.embedding(features)
+        return patches.permute(0, 2, 3, 1)
 
     def fold(self) -> None:
         """Standardise the weights once and for all; training ends here."""

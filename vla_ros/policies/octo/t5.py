@@ -75,7 +75,8 @@ class T5Layer(nn.Module):
             inner = functional.relu(self.wide(normed))
         else:
             inner = functional.gelu(self.gate(normed), approximate="tanh") * self.wide(normed)
-        return states + self.narrow(inner)
+        found: Tensor = states + self.narrow(inner)
+        return found
 
 
 class T5Encoder(nn.Module):
@@ -98,7 +99,8 @@ class T5Encoder(nn.Module):
         states = self.embedding(ids)
         for layer in self.layers:
             states = layer(states, bias + hidden)
-        return self.norm(states)
+        found: Tensor = self.norm(states)
+        return found
 
 
 def position_buckets(length: int, buckets: int) -> Tensor:

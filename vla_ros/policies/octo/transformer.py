@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ class Attention(nn.Module):
     def joined(self, attended: Tensor) -> Tensor:
         """(b, heads, n, width / heads) to (b, n, width)."""
         b, heads, n, size = attended.shape
-        return self.out(attended.transpose(1, 2).reshape(b, n, heads * size))
+        found: Tensor = self.out(attended.transpose(1, 2).reshape(b, n, heads * size))
+        return found
 
 
 class Block(nn.Module):
@@ -47,7 +49,8 @@ class Block(nn.Module):
     def widened(self, states: Tensor) -> Tensor:
         """The states after the second half of the layer."""
         inner = functional.gelu(self.wide(self.mlp_norm(states)), approximate="tanh")
-        return states + self.narrow(inner)
+        found: Tensor = states + self.narrow(inner)
+        return found
 
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         """(b, n, width) and what is added to the logits, (b or 1, 1, n, n)."""
@@ -92,19 +95,23 @@ class Transformer(nn.Module):
         """(b, n, width) to the same; `bias` (b or 1, 1, n, n) is added to the attention's logits."""
         for block in self.blocks:
             states = block(states, bias)
-        return self.norm(states)
+        found: Tensor = self.norm(states)
+        return found
 
     def in_steps(self, states: Tensor, bias: Tensor, ends: Sequence[int], last: int) -> Tensor:
         """The final `last` tokens of `forward` (b, last, width), with less work; see `Block.in_steps`."""
-        for block in self.blocks[:-1]:
+        blocks = cast("list[Block]", list(self.blocks))
+        for block in blocks[:-1]:
             states = block.in_steps(states, bias, ends, 0)
-        return self.norm(self.blocks[-1].in_steps(states, bias, ends, last))
+        found: Tensor = self.norm(blocks[-1].in_steps(states, bias, ends, last))
+        return found
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to logits: 0 where `mask` is true, else the least finite number.
+    """What to add to logits: 0 where `mask` is true, else about the least finite number.
 
-    Not minus infinity: a token that may attend to nothing then attends to all alike, as in flax.
+    Not minus infinity: a token that may attend to nothing then attends to all alike, as in flax.  The least
+    number of bfloat16 is still finite when it is rounded to that type.
     """
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill(~mask, torch.finfo(dtype).min)
+    return bias.masked_fill(~mask, torch.finfo(torch.bfloat16).min)
