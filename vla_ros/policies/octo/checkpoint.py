@@ -100,10 +100,12 @@ class _Reader:
         parts = []
         for part in ("query", "key", "value"):
             array = self.array(f"{path}/{part}/{'kernel' if kind == 'weight' else 'bias'}")
-            if array.size != config.width ** (2 if kind == "weight" else 1):
+            split = (config.heads, config.width // config.heads)
+            needed = (config.width, *split) if kind == "weight" else split
+            if array.shape != needed:
                 raise PolicyError(
                     f"{self.source} does not fit {config.source}: {self.last} has shape {array.shape}, "
-                    f"but the width is {config.width}."
+                    f"but the configuration needs {needed}."
                 )
             parts.append(array.reshape(config.width, -1).T if kind == "weight" else array.reshape(-1))
         return np.concatenate(parts)

@@ -135,7 +135,8 @@ class Octo(nn.Module):
             for name, group in task_groups.items():
                 tokens = group.tokens[:, None].expand(-1, steps, -1, -1)
                 step_groups[f"obs_{name}"] = Tokens(tokens, group.mask[:, None].expand(-1, steps, -1))
-        for name, positions in self.readouts.items():
+        for name in self.config.readouts:
+            positions: Tensor = self.readouts[name]
             tokens = positions[:, :steps].expand(step_mask.shape[0], -1, -1, -1)
             step_groups[f"readout_{name}"] = Tokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
         return task_groups, step_groups
@@ -177,6 +178,9 @@ class Sequence(nn.Module):
     layer, and pairs of tokens that do not see each other because one is of a later time step.  (Under the
     oldest checkpoints' attention observations see readouts: then all of these stay.)
     """
+
+    rule: Tensor
+    """Which token may attend to which, before padding, (n, n)."""
 
     def __init__(self, model: Octo, names: tuple[str, ...], steps: int) -> None:
         """`names` of the cameras that are there, in any order; `steps` of the window."""
