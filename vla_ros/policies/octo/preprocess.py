@@ -52,6 +52,13 @@ def crop_weights(size: int, area: float) -> Weights:
     return weights
 
 
+@lru_cache(maxsize=32)
+def _weights(inputs: int, outputs: int, crop: bool) -> Weights:
+    """Resizing, and with `crop` the crop behind it, along one axis (outputs, inputs)."""
+    resized = np.eye(outputs, dtype=np.float32) if inputs == outputs else lanczos_weights(inputs, outputs)
+    return crop_weights(outputs, CROP) @ resized if crop else resized
+
+
 def prepare(rgb: Image, size: tuple[int, int], crop: bool) -> Image:
     """A frame (height, width, 3) as the model's input (*size, 3); `crop` for the primary camera.
 
@@ -59,14 +66,12 @@ def prepare(rgb: Image, size: tuple[int, int], crop: bool) -> Image:
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
         raise ObservationError(f"an image has shape {rgb.shape} and type {rgb.dtype}, but must be RGB bytes")
-    image: NDArray[Any] = rgb
-    if rgb.shape[:2] != size:
-        vertical, horizontal = (lanczos_weights(rgb.shape[axis], size[axis]) for axis in (0, 1))
-        image = _bytes(_resampled(rgb, vertical, horizontal))
-    if crop:
-        vertical, horizontal = (crop_weights(one, CROP) for one in size)
-        image = _bytes(_resampled(image, vertical, horizontal))
-    return np.ascontiguousarray(image)
+    if rgb.shape[:2] == size and not crop:
+        return np.ascontiguousarray(rgb)
+    vertical, horizontal = (_weights(rgb.shape[axis], size[axis], crop) for axis in (0, 1))
+    found = _resampled(rgb, vertical, horizontal)
+    # rounded once, at the end, to the even neighbour at a half, as TensorFlow rounds
+    return np.ascontiguousarray(np.clip(np.rint(found), 0, 255).astype(np.uint8))
 
 
 def _resampled(image: NDArray[Any], vertical: Weights, horizontal: Weights) -> NDArray[np.float32]:
@@ -76,11 +81,6 @@ def _resampled(image: NDArray[Any], vertical: Weights, horizontal: Weights) -> N
     found: NDArray[np.float32] = (horizontal @ columns).reshape(len(horizontal), -1, channels)
     turned: NDArray[np.float32] = found.transpose(1, 0, 2)
     return turned
-
-
-def _bytes(image: NDArray[np.float32]) -> Image:
-    # to the even neighbour at a half, as TensorFlow rounds
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def read_image(path: Path) -> Image:
