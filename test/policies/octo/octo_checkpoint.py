@@ -62,7 +62,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
     def norm(path: str, size: int) -> None:
         found[f"{path}/scale"], found[f"{path}/bias"] = (size,), (size,)
 
-    for name, tokens in (("primary", 4), ("wrist", 1)):
+    for name, tokens in (("primary", 9), ("wrist", 4)):
         stem = f"{root}observation_tokenizers_{name}/SmallStem16_0/"
         for index in range(4):
             found[f"{stem}StdConv_{index}/kernel"] = (3, 3, 6 if index == 0 else 32, 32)
