@@ -281,4 +281,6 @@ def random_octo(config: OctoConfig, tokens: Mapping[str, int], t5: T5Sizes, seed
             if one.ndim > 1:
                 fan: Any = one[0].numel() if not name.endswith("positions") else 2500
                 one.normal_(0.0, float(fan) ** -0.5, generator=generator)
+            elif name.endswith("bias"):
+                one.normal_(0.0, 0.02, generator=generator)
     return model

@@ -63,6 +63,8 @@ class OnnxEngine:
         self._frames = {name: self._session(f"frame_{name}") for name in found.cameras}
         self._observe = self._session("observe")
         self._denoise, self._guided = self._session("denoise"), self._session("guided")
+        self.embedding: Floats | None = None
+        """Of the last answer, (1, width): what the head read."""
         self._names = [one.name for one in config.images if one.name in found.cameras]
 
     def instruction(self, ids: NDArray[np.int64], mask: NDArray[np.int64], shown: bool) -> Tokens:
@@ -93,7 +95,7 @@ class OnnxEngine:
         for name in self._names:
             given[f"frames_{name}"] = np.stack(list(frames[name]))[None]
             given[f"mask_{name}"] = masks[name][None]
-        embedding = self._run(self._observe, given)
+        self.embedding = embedding = self._run(self._observe, given)
         middle = time.perf_counter()
         spent["decode"] = middle - begun
         given = {

@@ -39,6 +39,8 @@ class TorchEngine:
         if precision == "bf16" and self.device.type != "cuda":
             raise PolicyError("Octo runs in bf16 on a GPU only, but the device is the CPU: take fp32.")
         self._half = precision == "bf16"
+        self.embedding: Tensor | None = None
+        """Of the last answer on a CPU, (1, width): what the head read."""
         try:
             model.fold()
             self.model = model.to(self.device)
@@ -104,7 +106,7 @@ class TorchEngine:
                 found = actions.cpu()
                 spent["decode"] = time.perf_counter() - begun
             else:
-                embedding = self._sequence(*inputs)
+                self.embedding = embedding = self._sequence(*inputs)
                 middle = time.perf_counter()
                 spent["decode"] = middle - begun
                 found = self.model.head.sample(embedding, *given, *(guided or (None, None)))
