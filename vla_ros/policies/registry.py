@@ -40,6 +40,9 @@ _FAMILIES = {
         "vla_ros.policies.visual_servo", "VisualServoPolicy", "blocks and plates by colour", isolated=False
     ),
     "replay": Family("vla_ros.policies.replay", "make_replay", "recorded actions", isolated=False),
+    "octo": Family(
+        "vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")
+    ),
     "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
 }
 """Every policy by its name."""
@@ -56,6 +59,11 @@ class ActionSteps(Protocol):
     @property
     def rate(self) -> float:
         """Steps per second [Hz]."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of an action vector."""
         ...
 
 
