@@ -79,7 +79,7 @@ class Reference:
         kernel = self.weights[f"{path}embedding/kernel"][0, 0]
         return (features @ kernel + self.weights[f"{path}embedding/bias"]).reshape(-1, kernel.shape[1])
 
-    def embedding(
+    def states(
         self,
         task: Floats,
         shown: bool,
@@ -87,7 +87,7 @@ class Reference:
         seen: dict[str, list[bool]],
         steps: int,
     ) -> Floats:
-        """The head's input at the last step; `frames`: stems' features, `seen`: mask of each step."""
+        """All tokens behind the transformer; `frames`: stems' features, `seen`: mask of each step."""
         tokens: list[Floats] = []
         groups: list[tuple[str, int]] = []
         keys: list[bool] = []
@@ -211,9 +211,10 @@ def test_both_readings_agree(name: str) -> None:
     model = octo_from_arrays(
         weights, parse_config(config_json(use_correct_attention=case["correct"])), "weights"
     )
-    model.eval().requires_grad_(False)
+    # both in float64: what differs then is the reading, not the rounding
+    model.eval().requires_grad_(False).double()
     reference = Reference(weights, case["correct"])
-    task = random.normal(size=(16, 32)).astype(np.float32)
+    task = random.normal(size=(16, 32))
     features: dict[str, list[Floats]] = {}
     frames: dict[str, Tokens] = {}
     seen = {
@@ -236,21 +237,20 @@ def test_both_readings_agree(name: str) -> None:
     of_task, of_step, _ = model.attend(*groups)
     parts = [of_task["task_language"], torch.cat(list(of_step.values()), dim=2).flatten(1, 2)]
     # every token, those that may attend to nothing too
-    assert np.abs(torch.cat(parts, dim=1)[0].numpy() - states).max() < 1e-5
+    assert np.abs(torch.cat(parts, dim=1)[0].numpy() - states).max() < 1e-9
     sequence = Sequence(model, tuple(frames), len(steps))
     masks = [torch.tensor([seen[camera]]) for camera in sequence.names]
     short = sequence(given.tokens, given.mask, [frames[one].tokens for one in sequence.names], masks)
-    assert np.abs(short[0].numpy() - expected).max() < 1e-5
+    assert np.abs(short[0].numpy() - expected).max() < 1e-9
 
     noise, step_noise = random.normal(size=28), random.normal(size=(20, 28))
     for step in (0, 7, 19):
         actions = random.normal(size=28)
-        mine = model.head.network(
-            torch.from_numpy(expected).float(), torch.tensor([float(step)]), torch.from_numpy(actions).float()
-        )
-        assert np.abs(mine.numpy() - reference.noise(expected, step, actions)).max() < 1e-5
+        at = torch.tensor([float(step)], dtype=torch.float64)
+        mine = model.head.network(torch.from_numpy(expected), at, torch.from_numpy(actions))
+        assert np.abs(mine.numpy() - reference.noise(expected, step, actions)).max() < 1e-9
     wanted = reference.actions(expected, noise, step_noise)
-    drawn = model.double().head.sample(
+    drawn = model.head.sample(
         torch.from_numpy(expected), torch.from_numpy(noise), torch.from_numpy(step_noise)
     )
     assert np.abs(drawn.numpy() - wanted).max() < 1e-6
