@@ -154,39 +154,44 @@ def random_model(config: OctoConfig) -> Any:
 
 
 def _torch_answer(config: OctoConfig, window: int, plain: bool) -> Callable[[dict[str, float]], Any]:
+    from vla_ros.policies.octo.torch_engine import TorchEngine
+
+    engine = TorchEngine(random_model(config), CAMERAS, window)
+    return (plain_answer if plain else engine_answer)(engine, window, config)
+
+
+def plain_answer(engine: Any, window: int, config: OctoConfig) -> Callable[[dict[str, float]], Any]:
+    """An answer as the original computes it, with the model of a torch engine: its embedding (width,)."""
     import torch
 
     from vla_ros.policies.octo.model import Tokens
-    from vla_ros.policies.octo.torch_engine import TorchEngine
 
-    model = random_model(config)
-    engine = TorchEngine(model, CAMERAS, window)
+    model, device = engine.model, engine.device
     task, shown = _instruction(engine)
-    frames, noise = _frames(), _noise(config)
-    seen = torch.ones(1, window, dtype=torch.bool)
-    if not plain:
-        return _engine_answer(engine, window, config)
+    images = {
+        name: torch.from_numpy(image)[None].repeat(window, 1, 1, 1) for name, image in _frames().items()
+    }
+    first, later, _ = (torch.from_numpy(one).to(device) for one in _noise(config))
+    first = first.repeat(1, window, 1)
+    later = later[:, None, None].expand(-1, -1, window, -1)
+    seen = torch.ones(1, window, dtype=torch.bool, device=device)
 
     def answer(spent: dict[str, float]) -> Any:
         with torch.inference_mode():
             begun = time.perf_counter()
-            found = {}
-            for name, image in frames.items():
-                images = torch.from_numpy(image)[None].repeat(window, 1, 1, 1)
-                found[name] = Tokens(model.frame_tokens(name, images, None)[None], seen)
+            found = {
+                name: Tokens(model.frame_tokens(name, image.to(device), None)[None], seen)
+                for name, image in images.items()
+            }
             spent["vision"] = time.perf_counter() - begun
             begun = time.perf_counter()
             groups = model.groups(found, Tokens(task, shown), seen)
             embeddings = model.embeddings(model.attend(*groups)[1])
             spent["decode"] = time.perf_counter() - begun
             begun = time.perf_counter()
-            given = (
-                torch.from_numpy(noise[0]).repeat(1, window, 1),
-                torch.from_numpy(noise[1])[:, None, None],
-            )
-            model.head.sample(embeddings, given[0], given[1].expand(-1, -1, window, -1))
+            model.head.sample(embeddings, first, later).cpu()
             spent["denoise"] = time.perf_counter() - begun
-        return embeddings[0, -1].numpy()
+        return embeddings[0, -1].cpu().numpy()
 
     return answer
 
@@ -196,7 +201,7 @@ def _onnx_answer(
 ) -> Callable[[dict[str, float]], Any]:
     from vla_ros.policies.octo.onnx_engine import OnnxEngine
 
-    return _engine_answer(OnnxEngine(folder, config, CAMERAS, window, "cpu", "", threads), window, config)
+    return engine_answer(OnnxEngine(folder, config, CAMERAS, window, "cpu", "", threads), window, config)
 
 
 def _instruction(engine: Any) -> Any:
@@ -204,7 +209,7 @@ def _instruction(engine: Any) -> Any:
     return engine.instruction(ids, np.ones_like(ids), True)
 
 
-def _engine_answer(engine: Any, window: int, config: OctoConfig) -> Callable[[dict[str, float]], Any]:
+def engine_answer(engine: Any, window: int, config: OctoConfig) -> Callable[[dict[str, float]], Any]:
     """An answer as the policy gives it: the newest frame's tokens are made, those before are remembered."""
     instruction, frames, noise = _instruction(engine), _frames(), _noise(config)
     masks = {name: np.ones(window, bool) for name in frames}
@@ -213,8 +218,8 @@ def _engine_answer(engine: Any, window: int, config: OctoConfig) -> Callable[[di
         begun = time.perf_counter()
         tokens = {name: [engine.frame(name, image, None)] * window for name, image in frames.items()}
         spent["vision"] = time.perf_counter() - begun
-        engine.act(instruction, tokens, masks, *noise, None, spent)
-        return np.asarray(engine.embedding).reshape(-1)
+        actions = engine.act(instruction, tokens, masks, *noise, None, spent)
+        return actions if engine.embedding is None else np.asarray(engine.embedding).reshape(-1)
 
     return answer
 

@@ -258,6 +258,32 @@ def test_dimensions_the_robot_lacks_hold_noise() -> None:
     assert torch.allclose(found[:, ~kept], share * last[:, ~kept].float(), atol=1e-6)
 
 
+def test_the_buffers_of_the_graph_hold_what_is_asked() -> None:
+    """Without a GPU the same steps run one by one, on the same buffers."""
+    from vla_ros.policies.octo.graph import CapturedActor
+
+    class Eager(CapturedActor):
+        def _record(self) -> Any:
+            self.replay = lambda: self._actions.copy_(self.run())
+            return self, self.run()
+
+    model = made(config())
+    sequence = Sequence(model, ("primary", "wrist"), 2)
+    kept = torch.tensor([True] * 6 + [False]).repeat(4)
+    actor = None
+    with torch.inference_mode():
+        for seed in range(4):
+            torch.manual_seed(seed)
+            seen = torch.tensor([[seed % 2 == 0, True]])
+            frames = [torch.randn(1, 2, 4, 32), torch.randn(1, 2, 1, 32)]
+            inputs = (torch.randn(1, 16, 32), torch.tensor([seed < 3]), frames, [seen, seen])
+            noise = (torch.randn(1, 28), torch.randn(20, 1, 28), kept)
+            guided = None if seed in (0, 2) else (torch.randn(1, 28), torch.rand(1, 28))
+            actor = actor or Eager(sequence, model.head, inputs, False)
+            expected = model.head.sample(sequence(*inputs), *noise, *(guided or (None, None)))
+            assert torch.allclose(actor(inputs, noise, guided), expected, atol=1e-4)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a captured graph needs a GPU")
 @pytest.mark.parametrize("half", [False, True])
 def test_the_captured_graph_answers_as_the_model(half: bool) -> None:
