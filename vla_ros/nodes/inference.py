@@ -1,4 +1,8 @@
-"""Node `inference`: runs a policy on the newest observation; knows nothing of motion."""
+"""Node `inference`: runs a policy on the newest observation; knows nothing of motion.
+
+A policy with a model is run in a process of its own (`policies/process`): what it does there, and whether it
+lives, is none of this process' business but for the sentence that it publishes instead of an answer.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import String
 
 from vla_ros import msg
-from vla_ros.contract import preflight
-from vla_ros.errors import VlaRosError
+from vla_ros.contract import Contract, preflight
+from vla_ros.errors import PolicyError, VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
@@ -29,10 +33,14 @@ from vla_ros.nodes.conversions import (
 )
 from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.parameters import Parameter
-from vla_ros.policies.base import ActionPrefix, PrefixPolicy
-from vla_ros.policies.registry import contract_policy
+from vla_ros.policies.base import ActionPrefix, Policy, PrefixPolicy
+from vla_ros.policies.process.screening import check_output
+from vla_ros.policies.registry import contract_policy, family
 from vla_ros.policies.wrappers import delayed
-from vla_ros.types import NANOSECONDS, PolicyOutput
+from vla_ros.types import NANOSECONDS, Observation, PolicyOutput
+
+if TYPE_CHECKING:
+    from vla_ros.policies.process.isolated import IsolatedPolicy
 
 Result = TypeVar("Result")
 FRESH = 0.25
@@ -49,8 +57,14 @@ class Inference(VlaLifecycleNode):
         ),
         Parameter("policy_delay", 0.0, "Added to every answer's latency, for experiments [s].", 0.0, 10.0),
         Parameter(
-            "max_inference_time", 2.0, "An answer that takes longer silences the heartbeat [s].", 0.1, 600.0
+            "max_inference_time",
+            2.0,
+            "A longer answer silences the heartbeat; a model in its own process is started again [s].",
+            0.1,
+            600.0,
         ),
+        Parameter("load_timeout", 540.0, "Longest time for loading and warming up a model [s].", 1.0, 3600.0),
+        Parameter("policy_threads", 0, "Threads of a model on the CPU; 0: half of the cores.", 0, 256),
     )
 
     def __init__(self) -> None:
@@ -59,13 +73,16 @@ class Inference(VlaLifecycleNode):
         self._worker: threading.Thread | None = None
         self._busy_since: float | None = None
         """When the policy began with what it is doing [s]."""
+        self._isolated: IsolatedPolicy | None = None
+        """The policy, when its model lives in a process of its own."""
 
     def configure(self) -> None:
         """Load and warm up the policy."""
         contract = contract_of(self)
         self._policy_name = contract.policy
-        self._policy = contract_policy(contract)
-        needs = self._policy.requirements
+        self._dimension = contract.action_space.dimension
+        self._policy = self._make_policy(contract)
+        needs = self._needs = self._policy.requirements
         preflight(contract, needs)
         self._policy.load()
         self._period = 1.0 / (self.value("policy_rate") or needs.rate)
@@ -74,6 +91,20 @@ class Inference(VlaLifecycleNode):
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._publisher = self.create_publisher(msg.PolicyOutput, topics.POLICY_OUTPUT, topics.RELIABLE)
+
+    def _make_policy(self, contract: Contract) -> Policy:
+        if not family(contract.policy).isolated:
+            return contract_policy(contract)
+        from vla_ros.policies.process.isolated import isolated
+
+        self._isolated = isolated(
+            contract,
+            answer_limit=self.value("max_inference_time"),
+            load_limit=self.value("load_timeout"),
+            threads=self.value("policy_threads"),
+            tell=self.get_logger().warning,
+        )
+        return self._isolated
 
     def activate(self) -> None:
         """Start the worker, subscribe."""
@@ -105,14 +136,22 @@ class Inference(VlaLifecycleNode):
             self.destroy_subscription(subscription)
         self.destroy_timer(self._timer)
         self._heartbeat.destroy()
-        self.close()
+        self._end_worker()
 
     def cleanup(self) -> None:
-        """Give the publisher back."""
+        """Give the publisher and the model's process back."""
         self.destroy_publisher(self._publisher)
+        self.close()
 
     def close(self) -> None:
-        """End the worker."""
+        """End the model's process and the worker."""
+        if self._isolated is not None:
+            # first: an answer under way ends with it
+            self._isolated.close()
+            self._isolated = None
+        self._end_worker()
+
+    def _end_worker(self) -> None:
         with self._wake:
             self._running = False
             self._wake.notify()
@@ -175,11 +214,7 @@ class Inference(VlaLifecycleNode):
 
         def infer() -> PolicyOutput:
             observation = to_observation(message, instruction, topics.OBSERVATION)
-            prefix = self._committed(observation.stamp)
-            if prefix is None or not isinstance(self._policy, PrefixPolicy):
-                return self._policy.infer(observation)
-            self._counts["conditioned"] += 1
-            return self._policy.infer_after(observation, prefix)
+            return self._screened(self._inferred(observation), observation)
 
         output = self._guarded(infer, message, instruction)
         if output is None:
@@ -190,6 +225,22 @@ class Inference(VlaLifecycleNode):
         answer.stage_seconds = [waiting, *answer.stage_seconds, time.perf_counter() - begun]
         self._counts["answers"] += 1
         self._publish(answer, instruction)
+
+    def _inferred(self, observation: Observation) -> PolicyOutput:
+        prefix = self._committed(observation.stamp)
+        if prefix is None or not isinstance(self._policy, PrefixPolicy):
+            return self._policy.infer(observation)
+        self._counts["conditioned"] += 1
+        return self._policy.infer_after(observation, prefix)
+
+    def _screened(self, output: PolicyOutput, observation: Observation) -> PolicyOutput:
+        if self._isolated is not None:
+            # it has been, where a model that answers wrongly is started again
+            return output
+        try:
+            return check_output(output, observation, self._needs, self._dimension)
+        except PolicyError as error:
+            raise PolicyError(f"Policy '{self._policy_name}' {error}.") from error
 
     def _committed(self, stamp: int) -> ActionPrefix | None:
         """What the robot will do whatever is answered to the observation of `stamp` [ns]; None: unknown."""
@@ -240,7 +291,11 @@ class Inference(VlaLifecycleNode):
         return worker is not None and worker.is_alive() and not hung
 
     def _report(self) -> None:
-        self.diagnose(self._problem, dict(self._counts))
+        problem, counts, policy = self._problem, dict(self._counts), self._isolated
+        if policy is not None:
+            problem = policy.problem or problem
+            counts |= {"restarts": policy.counts["restarts"], **policy.counts}
+        self.diagnose(problem, counts)
 
 
 def main() -> int:

@@ -19,8 +19,7 @@ from scripted_policies import NORMALIZATION
 from vla_ros.contract import load_contract, preflight
 from vla_ros.errors import InstructionError, PolicyError
 from vla_ros.policies.base import ActionPrefix, Policy, PrefixPolicy
-from vla_ros.policies.process import IsolatedPolicy, isolated
-from vla_ros.policies.process.isolated import FIRST_DELAY, LONGEST_DELAY
+from vla_ros.policies.process.isolated import FIRST_DELAY, LONGEST_DELAY, IsolatedPolicy, isolated
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import ActionKind, CameraImage, JointState, Observation, Pose
 
@@ -352,7 +351,7 @@ def test_closing_ends_a_request_under_way(make: Any) -> None:
 PARENT = """
 import sys, time
 from vla_ros.contract import load_contract
-from vla_ros.policies.process import isolated
+from vla_ros.policies.process.isolated import isolated
 options = {"factory": "scripted_policies:make"}
 policy = isolated(load_contract("panda", policy="custom", policy_options=options))
 policy.load()
