@@ -1,0 +1,1 @@
+"""Reading checkpoints: where they are, whose statistics they hold, weights one tensor at a time."""

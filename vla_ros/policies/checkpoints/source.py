@@ -1,0 +1,60 @@
+"""Where a checkpoint is: a local folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vla_ros.errors import PolicyError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+"""owner/name, as the hub writes it."""
+
+
+def checkpoint_folder(source: str, patterns: Sequence[str], revision: str = "") -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        source: path of a folder, or `owner/name` of a repository on the hub.
+        patterns: shell patterns of the files that are needed; others are not fetched from the hub.
+        revision: branch, tag or commit on the hub; "": the newest.
+
+    Raises `PolicyError` when it is neither, or the hub does not give it.
+    """
+    if not source:
+        raise PolicyError("No checkpoint was named; give a folder or a hub id such as 'openvla/openvla-7b'.")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise PolicyError(f"Revision '{revision}' was asked for, but {source} is a folder and has none.")
+        return folder
+    if folder.exists():
+        raise PolicyError(f"The checkpoint {source} is a file, but must be a folder or a hub id.")
+    if _HUB_ID.fullmatch(source) is None:
+        raise PolicyError(
+            f"The checkpoint '{source}' is neither a folder that exists nor a hub id owner/name."
+        )
+    return _download(source, patterns, revision)
+
+
+def _download(source: str, patterns: Sequence[str], revision: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise PolicyError(
+            f"The checkpoint '{source}' is no local folder, and fetching it from the hub needs the package "
+            "'huggingface-hub', which is not installed."
+        ) from None
+    try:
+        found = snapshot_download(
+            source, revision=revision or None, allow_patterns=list(patterns),
+            local_files_only=os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+        )  # fmt: skip
+    except Exception as error:  # the library raises its own kinds, its client's, and the system's
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise PolicyError(
+            f"The checkpoint '{source}' is no local folder, and the hub did not give it: {reason}."
+        ) from error
+    return Path(found)
