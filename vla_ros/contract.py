@@ -6,7 +6,7 @@ name is a contract too: the robot's own cameras and the defaults below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,91 +139,93 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
 
 def preflight(contract: Contract, requirements: PolicyRequirements) -> None:
     """Compare what the policy needs with what the contract offers; `ContractError` names both sides."""
+    for sentence in preflight_problems(contract, requirements):
+        raise ContractError(sentence)
+
+
+def preflight_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
+    """Everything in which the two do not fit, a sentence each that names both sides."""
     robot, policy = contract.robot.name, contract.policy
     if requirements.robots and robot not in requirements.robots:
-        raise ContractError(
+        yield (
             f"policy '{policy}' is for {', '.join(requirements.robots)}, "
             f"but the contract's robot is '{robot}'"
         )
-    _check_normalization(contract, requirements)
+    yield from _scaling_problems(contract, requirements)
     if requirements.action_space != contract.action_space.name:
         scaled = requirements.normalization
         by = f" (of data set '{scaled.key}')" if scaled is not None and scaled.key else ""
-        raise ContractError(
+        yield (
             f"policy '{policy}' answers in action space '{requirements.action_space}'{by}, "
             f"but the contract of {contract.source} says '{contract.action_space.name}'"
         )
-    _check_dimension(contract, requirements)
-    _check_cameras(contract, requirements)
-    _check_rates(contract, requirements)
+    yield from _camera_problems(contract, requirements)
+    yield from _rate_problems(contract, requirements)
 
 
-def _check_normalization(contract: Contract, requirements: PolicyRequirements) -> None:
+def _scaling_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
     asked, scaled = contract.policy_options.get("normalization_key") or "", requirements.normalization
     if asked and asked != (scaled.key if scaled is not None else ""):
         does = f"normalises by '{scaled.key}'" if scaled is not None else "answers physical values"
-        raise ContractError(
+        yield (
             f"policy '{contract.policy}' {does}, "
             f"but the contract of {contract.source} asks for normalisation key '{asked}'"
         )
     if requirements.codec is not None and scaled is None:
-        raise ContractError(
+        yield (
             f"policy '{contract.policy}' answers tokens without saying by which data set they are "
             f"normalised, so they mean nothing in the contract's action space '{contract.action_space.name}'"
         )
-
-
-def _check_dimension(contract: Contract, requirements: PolicyRequirements) -> None:
-    space, scaled = contract.action_space, requirements.normalization
+    space = contract.action_space
     if scaled is not None and scaled.statistics.dimension != space.dimension:
-        raise ContractError(
+        yield (
             f"policy '{contract.policy}' normalises by '{scaled.key}', whose actions have "
             f"{scaled.statistics.dimension} dimensions, but action space '{space.name}' of "
             f"{contract.source} has {space.dimension}: {', '.join(space.dimensions)}"
         )
 
 
-def _check_cameras(contract: Contract, requirements: PolicyRequirements) -> None:
+def _camera_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
     policy = contract.policy
     for need in requirements.cameras:
         camera = contract.cameras.get(need.name)
         if camera is None and need.required:
-            raise ContractError(
+            yield (
                 f"policy '{policy}' needs camera '{need.name}', but {contract.source} "
                 f"has {', '.join(contract.cameras) or 'none'}"
             )
         if camera is None:
             continue
         if 2 * camera.width < (need.width or 0) or 2 * camera.height < (need.height or 0):
-            raise ContractError(
+            yield (
                 f"policy '{policy}' looks at {need.width or 'any'} x {need.height or 'any'} pixels of camera "
                 f"'{need.name}', but {contract.source} gives {camera.width} x {camera.height}, "
                 "less than half as many a side"
             )
         if requirements.observation_window > 1 and camera.rate < 0.99 * requirements.rate:
-            raise ContractError(
+            yield (
                 f"policy '{policy}' looks at the last {requirements.observation_window} frames "
                 f"{requirements.rate:g} times a second, but camera '{need.name}' of {contract.source} "
                 f"gives {camera.rate:g} frames a second"
             )
 
 
-def _check_rates(contract: Contract, requirements: PolicyRequirements) -> None:
+def _rate_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
     policy, space = contract.policy, contract.action_space
     trained = requirements.action_rate
     if trained is not None and abs(space.rate / trained - 1.0) > 0.01:
-        raise ContractError(
+        yield (
             f"policy '{policy}' was trained with {trained:g} steps a second, "
             f"but the contract of {contract.source} plays {space.rate:g} a second"
         )
     if contract.control_rate < space.rate:
-        raise ContractError(
+        yield (
             f"policy '{policy}' answers {space.rate:g} steps a second, "
             f"but the controller of {contract.source} runs at {contract.control_rate:g} Hz"
         )
     horizon_seconds = requirements.horizon * space.period
     if requirements.rate <= 0.0 or horizon_seconds * requirements.rate < 1.0 - 1e-9:
-        raise ContractError(
+        yield (
             f"policy '{policy}' answers {requirements.rate:g} times a second with chunks of "
             f"{horizon_seconds:g} s, so the robot would starve between chunks"
         )

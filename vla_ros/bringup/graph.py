@@ -15,12 +15,14 @@ import yaml
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
 from vla_ros.errors import ConfigurationError
-from vla_ros.policies.registry import policy_requirements
+from vla_ros.policies.registry import family, policy_requirements
 from vla_ros.resources import resource_path
 
 SIMULATORS = ("mujoco", "gazebo", "none")
 MANAGED = ("ingester", "inference", "chunker", "safety_controller")
 """Lifecycle nodes in the order in which they are brought up."""
+MODEL_PATIENCE = 600.0
+"""Longest time for bringing up a graph whose policy loads a model [s]."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def graph(options: GraphOptions) -> list[Process]:
             },
         ),
         Process("watchdog", {**common, "driver": _driver(options, contract)}),
-        Process("lifecycle_manager", {**common, "nodes": list(MANAGED)}),
+        Process("lifecycle_manager", {**common, "nodes": list(MANAGED), **_patience(contract)}),
     ]
     return [
         Process(p.name, {**p.parameters, **options.parameters.get(p.name, {})}, p.required) for p in processes
@@ -175,6 +177,11 @@ def _cameras(contract: Contract) -> dict[str, Any]:
         return {}
     width, height, rate = sizes.pop()
     return {"camera_width": width, "camera_height": height, "camera_rate": rate}
+
+
+def _patience(contract: Contract) -> dict[str, Any]:
+    """How long the nodes may take to configure, where a model is loaded that may be large [s]."""
+    return {"patience": MODEL_PATIENCE} if family(contract.policy).isolated else {}
 
 
 def _driver(options: GraphOptions, contract: Contract) -> str:

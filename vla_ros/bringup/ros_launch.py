@@ -13,6 +13,7 @@ from vla_ros.bringup.drivers import driver_actions
 from vla_ros.bringup.graph import SIMULATORS, GraphOptions, Process, environment, graph
 from vla_ros.bringup.shm import clean_shared_memory
 from vla_ros.errors import ConfigurationError, VlaRosError
+from vla_ros.policies.options import mapped_options
 from vla_ros.robots import load_robot
 
 SIGTERM_AFTER, SIGKILL_AFTER = "1.2", "0.5"
@@ -26,6 +27,7 @@ def describe(robots: list[str]) -> LaunchDescription:
         ("contract", "", "Path of a contract in YAML instead of the robot's own cameras and defaults.", None),
         ("sim", "mujoco", "Simulator; none starts the real robot's driver.", list(SIMULATORS)),
         ("policy", "visual_servo", "Name of the policy.", None),
+        ("policy_options", "", "Options of the policy as a YAML mapping; empty: the contract's.", None),
         ("instruction", "", "Instruction to start with; empty: wait for one on /supervisor.", None),
         ("robot_ip", "", "Address of the real robot, for sim:=none.", None),
         ("record", "", "Folder of the bag to write; empty: nothing is recorded.", None),
@@ -50,11 +52,12 @@ def _actions(context: LaunchContext) -> list[Any]:
         return str(LaunchConfiguration(name).perform(context))
 
     sim = given("sim")
-    clock = given("use_sim_time")
+    clock, words = given("use_sim_time"), given("policy_options")
     options = GraphOptions(
         robot=given("contract") or given("robot"),
         sim=sim,
         policy=given("policy"),
+        policy_options=mapped_options(words, "Launch argument 'policy_options'") if words else {},
         instruction=given("instruction"),
         record=given("record"),
         rate=_number(given("rate"), "rate"),

@@ -21,6 +21,7 @@ MOVE_TIMEOUT, STILL_FOR = 30.0, 0.3
 COMING_TO_REST = 5.0
 """Longest time the motion before may take to come to rest [s]."""
 START_TIMEOUT = 60.0
+"""Longest time until the graph is up [s], where the lifecycle manager is not told to have more patience."""
 REFUSED = 2
 """Exit status of the lifecycle manager when a node refused."""
 
@@ -29,15 +30,23 @@ class Session:
     """A running graph and its operator."""
 
     def __init__(
-        self, runner: Runner, operator: Operator, folder: Path, domain: int, troubles: list[str], up: bool
+        self,
+        runner: Runner,
+        operator: Operator,
+        folder: Path,
+        domain: int,
+        troubles: list[str],
+        up: bool,
+        patience: float,
     ) -> None:
-        """`up`: whether the lifecycle manager has said that all nodes are active."""
+        """`up`: whether the lifecycle manager has said that all are active; `patience`: until then [s]."""
         self.runner = runner
         self.operator = operator
         self.folder = folder
         self.domain = domain
         self._troubles = troubles
         self._up = up
+        self._patience = patience
 
     def check(self) -> None:
         """Raise `VlaRosError` when a process of the graph has ended by itself."""
@@ -53,8 +62,10 @@ class Session:
         """Wait until every node is active; the seconds it took.  Raises `VlaRosError`."""
         begun = time.monotonic()
         self.check()
-        if not self._up and not self.operator.wait_until(self.operator.is_up, START_TIMEOUT, self.check):
-            raise MachineError(f"The graph was not up within {START_TIMEOUT:g} s; see {self.folder / 'log'}.")
+        if not self._up and not self.operator.wait_until(self.operator.is_up, self._patience, self.check):
+            raise MachineError(
+                f"The graph was not up within {self._patience:g} s; see {self.folder / 'log'}."
+            )
         return time.monotonic() - begun
 
     def run_episode(
@@ -136,9 +147,9 @@ def write_contract(contract: Contract, folder: Path) -> Path:
     return path
 
 
-def _says(log: Path, words: str, runner: Runner) -> bool:
-    """Wait until the log says `words`; False when a process ends before, or it takes too long."""
-    deadline = time.monotonic() + START_TIMEOUT
+def _says(log: Path, words: str, runner: Runner, patience: float) -> bool:
+    """Wait until the log says `words`; False when a process ends before, or after `patience` [s]."""
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and not runner.ended():
         if log.exists() and words in log.read_text(encoding="utf-8", errors="replace"):
             return True
@@ -162,6 +173,8 @@ def session(
         else:
             on_trouble(name, line)
 
+    managers = [process for process in processes if process.name == "lifecycle_manager"]
+    patience = max([START_TIMEOUT, *(float(one.parameters.get("patience", 0.0)) for one in managers)])
     with claimed_domain() as domain:
         runner = Runner(processes, folder / "log", environment(), note)
         runner.start()
@@ -169,9 +182,9 @@ def session(
         try:
             # a participant that joins while all the others do may miss an announcement and wait 3 s for the
             # next; one that joins when they are at rest is known to all at once
-            up = _says(folder / "log" / "lifecycle_manager.log", " Up: ", runner)
+            up = _says(folder / "log" / "lifecycle_manager.log", " Up: ", runner, patience)
             operator = Operator()
-            yield Session(runner, operator, folder, domain, fatal, up)
+            yield Session(runner, operator, folder, domain, fatal, up, patience)
         finally:
             if operator is not None:
                 operator.close()

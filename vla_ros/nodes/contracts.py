@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from vla_ros.contract import Contract, load_contract
-from vla_ros.errors import ConfigurationError
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.policies.options import mapped_options
 
 CONTRACT_PARAMETERS = (
     Parameter("contract", "panda", "Name of a robot, or path of a contract in YAML."),
@@ -27,19 +25,7 @@ def contract_of(node: Any) -> Contract:
         node.value("contract"),
         simulated=node.value("simulated"),
         policy=node.value("policy") or None,
-        policy_options=_mapping(options) if options else None,
+        policy_options=mapped_options(options, "Parameter 'policy_options'") if options else None,
         action_space=node.value("action_space") or None,
         action_rate=node.value("rate") or None,
     )
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        options = yaml.safe_load(text)
-    except yaml.YAMLError:
-        options = None
-    if not isinstance(options, dict):
-        raise ConfigurationError(
-            f"Parameter 'policy_options' was given as {text!r}, allowed is a YAML mapping."
-        )
-    return options
