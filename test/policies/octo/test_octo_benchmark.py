@@ -23,6 +23,8 @@ def test_operations_are_those_of_the_published_models() -> None:
 
 def test_all_variants_answer_alike(monkeypatch: Any, tmp_path: Any) -> None:
     monkeypatch.setitem(octo_cpu.SIZES, "small", (48, 2, 4, 64))
+    for camera, tokens in (("primary", 16), ("wrist", 4)):
+        monkeypatch.setitem(octo_cpu.TOKENS, camera, tokens)
     found: dict[str, Any] = {}
     config = octo_cpu.published("small", 2)
     from vla_ros.policies.octo.export import export_model

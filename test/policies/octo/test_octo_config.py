@@ -45,6 +45,8 @@ def test_words_of_the_training_data() -> None:
         "name": "HFTokenizer",
         "kwargs": {"tokenizer_name": "t5-small", "tokenizer_kwargs": {"max_length": 12}},
     }
+    for other in (None, [], {"name": None}, "text"):
+        assert parse_config({**content, "dataset_kwargs": other}).data_set == ""
     config = parse_config(content)
     assert config.normalization is NormalizationKind.BOUNDS_Q99
     assert config.data_set == "mine"
@@ -112,7 +114,7 @@ def test_a_thousand_damaged_files() -> None:
                 if isinstance(inner[key], (dict, list)) and inner[key] and random.random() < 0.8:
                     inner = inner[key]
                     continue
-                inner[key] = junk[random.integers(len(junk))]
+                inner[key] = copy.deepcopy(junk[random.integers(len(junk))])
                 break
         try:
             parse_config(content)
@@ -120,6 +122,13 @@ def test_a_thousand_damaged_files() -> None:
             refused += 1
             assert "config.json" in str(error)
     assert refused > 500
+
+
+def test_options_of_the_data_nested_without_end() -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    assert parse_config({**config_json(), "dataset_kwargs": deep}) == parse_config(config_json())
 
 
 def test_files(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def parse_config(content: Any, source: str = "config.json") -> OctoConfig:
         normalization=_normalization(top),
         instruction_tokens=tokens,
         tokenizer=tokenizer,
-        data_set=top.section("dataset_kwargs", optional=True).get("name", str, ""),
+        data_set=_data_set(top.value("dataset_kwargs")),
         source=source,
     )
 
@@ -162,9 +162,9 @@ class _Section:
         """Whether the key is there with anything but null, false or nothing."""
         return bool(self._content.get(key))
 
-    def search(self, key: str) -> Any:
-        """The value of the key wherever in the section it is; None: nowhere."""
-        return _search(self._content, key)
+    def value(self, key: str) -> Any:
+        """The value of the key, whatever it is; None: it is not there."""
+        return self._content.get(key)
 
     def where(self, key: str) -> str:
         return f"{self._source}: '{self._path}{key}'"
@@ -284,7 +284,7 @@ def _head(model: _Section) -> HeadConfig:
 def _normalization(top: _Section) -> NormalizationKind:
     """As the training data were scaled; it stands somewhere among the data's options, or is the default."""
     names = {"normal": NormalizationKind.NORMAL, "bounds": NormalizationKind.BOUNDS_Q99}
-    found = top.section("dataset_kwargs", optional=True).search("action_proprio_normalization_type")
+    found = _search(top.value("dataset_kwargs"), "action_proprio_normalization_type")
     if found is None:
         return NormalizationKind.NORMAL
     word = str(found).lower().rsplit(".", 1)[-1]
@@ -295,14 +295,21 @@ def _normalization(top: _Section) -> NormalizationKind:
     return names[word]
 
 
-def _search(content: Any, key: str) -> Any:
+def _data_set(options: Any) -> str:
+    """Name of the one data set that the training's options speak of; "": they do not."""
+    name = options.get("name") if isinstance(options, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _search(content: Any, key: str, depth: int = 16) -> Any:
+    """The value of the key wherever it stands, not deeper than that; None: nowhere."""
     if isinstance(content, Mapping):
         if key in content:
             return content[key]
         content = list(content.values())
-    if isinstance(content, list):
+    if isinstance(content, list) and depth > 0:
         for item in content:
-            found = _search(item, key)
+            found = _search(item, key, depth - 1)
             if found is not None:
                 return found
     return None

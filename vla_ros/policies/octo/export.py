@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.errors import PolicyError
+from vla_ros.policies.checkpoints.source import checkpoint_folder
 from vla_ros.policies.octo import files
 from vla_ros.policies.octo.checkpoint import octo_from_arrays
 from vla_ros.policies.octo.config import read_config
@@ -47,10 +48,8 @@ def export_octo(
     Raises:
         PolicyError: the checkpoint cannot be read or an option is none of those.
     """
-    from vla_ros.policies.checkpoints.source import checkpoint_folder
-
     _check(precision)
-    folder = checkpoint_folder(checkpoint, (*files.LIGHT, *files.WEIGHTS), revision)
+    folder = checkpoint_folder(checkpoint, files.needed_files(step), revision)
     config = read_config(folder / files.CONFIG)
     arrays, source = files.read_weights(folder, step)
     model = octo_from_arrays(arrays, config, source)

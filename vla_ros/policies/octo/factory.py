@@ -10,6 +10,7 @@ from vla_ros.actions.normalization import NormalizationKind
 from vla_ros.actions.space import get_action_space
 from vla_ros.errors import ContractError, PolicyError
 from vla_ros.policies.base import CameraNeed, MachineNeed, PolicyRequirements
+from vla_ros.policies.checkpoints.source import checkpoint_folder
 from vla_ros.policies.octo import files
 from vla_ros.policies.octo.config import OctoConfig, read_config
 from vla_ros.policies.octo.policy import PRIMARY, Loaded, OctoPolicy, Setting
@@ -71,8 +72,6 @@ def make_octo(
     Raises:
         PolicyError: a file or option is missing, malformed or contradicts another.
     """
-    from vla_ros.policies.checkpoints.source import checkpoint_folder
-
     if not checkpoint:
         raise PolicyError("Policy 'octo' needs the option 'checkpoint': a folder or a hub name.")
     if runtime not in ("torch", "onnx"):
@@ -126,7 +125,7 @@ def make_octo(
             return Loaded(OnnxEngine(folder, config, names, steps, device, precision, threads), words)
         from vla_ros.policies.octo.torch_engine import TorchEngine
 
-        whole = checkpoint_folder(checkpoint, (*files.LIGHT, *files.WEIGHTS), revision)
+        whole = checkpoint_folder(checkpoint, files.needed_files(step), revision)
         arrays, source = files.read_weights(whole, step)
         options: dict[str, Any] = {"cameras": names, "window": steps}
         return Loaded(

@@ -9,6 +9,8 @@ from typing import Any
 
 from vla_ros.actions.normalization import ActionStatistics, Normalization
 from vla_ros.errors import ActionError, PolicyError
+from vla_ros.policies.checkpoints.source import checkpoint_folder
+from vla_ros.policies.checkpoints.statistics import select
 from vla_ros.policies.octo.config import OctoConfig
 from vla_ros.policies.octo.flax_msgpack import flatten, read_flax
 from vla_ros.policies.octo.language import FILES, Tokenizer, read_tokenizer
@@ -16,8 +18,12 @@ from vla_ros.policies.octo.language import FILES, Tokenizer, read_tokenizer
 CONFIG, STATISTICS, EXAMPLE = "config.json", "dataset_statistics.json", "example_batch.msgpack"
 LIGHT = (CONFIG, STATISTICS, *FILES)
 """What is read before the weights."""
-WEIGHTS = ("*/default/checkpoint", "*/checkpoint")
-"""Where the weights lie, under the number of the training step."""
+
+
+def needed_files(step: int) -> tuple[str, ...]:
+    """Patterns of all files of a checkpoint that are read, with the weights of a step; 0: of any."""
+    under = str(step) if step else "*"
+    return (*LIGHT, f"{under}/default/checkpoint", f"{under}/checkpoint")
 
 
 def weights_file(folder: Path, step: int = 0) -> Path:
@@ -53,8 +59,6 @@ def read_normalization(folder: Path, key: str, config: OctoConfig) -> Normalizat
 
     Statistics of a single data set may lie flat in the file; any key then names them.  Raises `PolicyError`.
     """
-    from vla_ros.policies.checkpoints.statistics import select
-
     path = folder / STATISTICS
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
@@ -80,11 +84,11 @@ def find_tokenizer(folder: Path, source: str, config: OctoConfig) -> Tokenizer:
 
     Raises `PolicyError`.
     """
-    from vla_ros.policies.checkpoints.source import checkpoint_folder
-
     if not source and any((folder / name).is_file() for name in FILES):
         return read_tokenizer(folder, config.instruction_tokens)
-    wanted = source or config.tokenizer
+    # the original names t5-base without its owner, as the hub once did
+    bare = "/" not in config.tokenizer
+    wanted = source or (f"google-t5/{config.tokenizer}" if bare else config.tokenizer)
     try:
         found = checkpoint_folder(wanted, FILES)
         return read_tokenizer(found, config.instruction_tokens)
