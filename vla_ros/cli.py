@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,27 @@ app = typer.Typer(
 )
 robots = typer.Typer(help="What is known of the robots.", no_args_is_help=True)
 app.add_typer(robots, name="robot")
+policies = typer.Typer(
+    help="What is known of the policies; check, time, export and serve one.", no_args_is_help=True
+)
+app.add_typer(policies, name="policy")
 
 Robot = Annotated[str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")]
-Policy = Annotated[str, typer.Option(help="Name of the policy, for example visual_servo.")]
+Policy = Annotated[
+    str,
+    typer.Option(help="Name of the policy; empty: the contract's, visual_servo for a bare robot."),
+]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(help="An option of the policy as key=value; may be given several times."),
+]
+Rate = Annotated[
+    float, typer.Option(min=0.0, max=200.0, help="Steps a second [Hz]; 0: the action space's own.")
+]
+ActionSpace = Annotated[str, typer.Option(help="Name of the action space; empty: the contract's.")]
+PolicyName = Annotated[str, typer.Argument(help="Name of the policy, see `vla-ros policy list`.")]
+Checkpoint = Annotated[str, typer.Option(help="Local folder or the id of a hub's repository.")]
+Option = Annotated[list[str] | None, typer.Option(help="An option as key=value; may be given several times.")]
 Runs = Annotated[Path, typer.Option(help="Folder in which each run gets a folder of its own.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the scene; the same seed gives the same scene.")]
 Timeout = Annotated[float, typer.Option(min=1.0, help="Longest time for one instruction [s].")]
@@ -46,7 +64,9 @@ def demo(
         list[str] | None,
         typer.Option(help='What to do, e.g. "pick up the red block"; may be given several times.'),
     ] = None,
-    policy: Policy = "visual_servo",
+    policy: Policy = "",
+    policy_option: PolicyOption = None,
+    action_space: ActionSpace = "",
     seed: Seed = 0,
     timeout: Timeout = 60.0,
     record: Annotated[bool, typer.Option(help="Write a bag, a video and a report.")] = True,
@@ -56,8 +76,16 @@ def demo(
     from vla_ros.bringup.graph import GraphOptions
     from vla_ros.commands.demo import DEFAULT_INSTRUCTION
     from vla_ros.commands.demo import demo as run
+    from vla_ros.policies.options import parsed_options
 
-    options = GraphOptions(robot=robot, policy=policy, seed=seed, timeout=timeout)
+    options = GraphOptions(
+        robot=robot,
+        policy=policy,
+        policy_options=parsed_options(policy_option or []),
+        action_space=action_space,
+        seed=seed,
+        timeout=timeout,
+    )
     raise typer.Exit(run(options, instruction or [DEFAULT_INSTRUCTION], runs, record))
 
 
@@ -68,7 +96,9 @@ def up(
     sim: Annotated[
         str, typer.Option(help="mujoco simulates the robot; none: a driver is running.")
     ] = "mujoco",
-    policy: Policy = "visual_servo",
+    policy: Policy = "",
+    policy_option: PolicyOption = None,
+    action_space: ActionSpace = "",
     instruction: Annotated[str, typer.Option(help="Instruction to start with; empty: wait for one.")] = "",
     record: Annotated[str, typer.Option(help="Folder of the bag to write; empty: none.")] = "",
     seed: Seed = 0,
@@ -78,11 +108,14 @@ def up(
     """Start the graph of a robot and keep it running until Ctrl-C."""
     from vla_ros.bringup.graph import GraphOptions
     from vla_ros.commands.up import up as run
+    from vla_ros.policies.options import parsed_options
 
     options = GraphOptions(
         robot=robot,
         sim=sim,
         policy=policy,
+        policy_options=parsed_options(policy_option or []),
+        action_space=action_space,
         instruction=instruction,
         record=record,
         seed=seed,
@@ -95,7 +128,9 @@ def up(
 @plain_errors
 def evaluate(
     robot: Robot = "panda",
-    policy: Policy = "visual_servo",
+    policy: Policy = "",
+    policy_option: PolicyOption = None,
+    action_space: ActionSpace = "",
     tasks: Annotated[str, typer.Option(help="Tasks with commas between: pick, place, push, stack.")] = "pick",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 20,
     seed: Seed = 0,
@@ -111,8 +146,17 @@ def evaluate(
     """Run many simulated episodes through the whole graph and count successes and limit violations."""
     from vla_ros.bringup.graph import GraphOptions
     from vla_ros.commands.evaluate import evaluate as run
+    from vla_ros.policies.options import parsed_options
 
-    options = GraphOptions(robot=robot, policy=policy, policy_delay=policy_delay, seed=seed, timeout=timeout)
+    options = GraphOptions(
+        robot=robot,
+        policy=policy,
+        policy_options=parsed_options(policy_option or []),
+        action_space=action_space,
+        policy_delay=policy_delay,
+        seed=seed,
+        timeout=timeout,
+    )
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     raise typer.Exit(run(options, names, episodes, json, runs))
 
@@ -155,6 +199,92 @@ def robot_info(
     from vla_ros.commands.robot_info import robot_info as run
 
     raise typer.Exit(run(name))
+
+
+@policies.command("list")
+@plain_errors
+def policy_list() -> None:
+    """Print every policy and whether its libraries are installed."""
+    from vla_ros.commands.policy import policy_list as run
+
+    raise typer.Exit(run())
+
+
+def _contract(
+    robot: str, policy: str, checkpoint: str, option: list[str] | None, action_space: str, rate: float
+) -> Any:
+    from vla_ros.commands.policy import chosen
+    from vla_ros.policies.options import parsed_options
+
+    given = {"checkpoint": checkpoint} if checkpoint else {}
+    return chosen(robot, policy, {**given, **parsed_options(option or [])}, action_space, rate)
+
+
+@policies.command("info")
+@plain_errors
+def policy_info(
+    name: PolicyName,
+    robot: Robot = "panda",
+    checkpoint: Checkpoint = "",
+    option: Option = None,
+    action_space: ActionSpace = "",
+    rate: Rate = 0.0,
+) -> None:
+    """Print what a policy asks for: cameras, action space, horizon, normalisation, memory."""
+    from vla_ros.commands.policy import policy_info as run
+
+    raise typer.Exit(run(_contract(robot, name, checkpoint, option, action_space, rate)))
+
+
+@policies.command("check")
+@plain_errors
+def policy_check(
+    robot: Robot = "panda",
+    policy: Policy = "",
+    checkpoint: Checkpoint = "",
+    option: Option = None,
+    action_space: ActionSpace = "",
+    rate: Rate = 0.0,
+) -> None:
+    """Compare a policy with a robot, load it and let it answer once; a sentence for each problem."""
+    from vla_ros.commands.policy import policy_check as run
+
+    raise typer.Exit(run(_contract(robot, policy, checkpoint, option, action_space, rate)))
+
+
+@policies.command("bench")
+@plain_errors
+def policy_bench(
+    robot: Robot = "panda",
+    policy: Policy = "",
+    checkpoint: Checkpoint = "",
+    option: Option = None,
+    action_space: ActionSpace = "",
+    rate: Rate = 0.0,
+    count: Annotated[int, typer.Option(min=1, max=100000, help="Answers to time.")] = 50,
+    threads: Annotated[int, typer.Option(min=0, help="Threads on the CPU; 0: half of the cores.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+) -> None:
+    """Time a policy on made-up observations: by stage, answers and actions a second, memory."""
+    from vla_ros.commands.policy import policy_bench as run
+
+    contract = _contract(robot, policy, checkpoint, option, action_space, rate)
+    raise typer.Exit(run(contract, count, json, threads))
+
+
+@policies.command("export")
+@plain_errors
+def policy_export(
+    name: PolicyName,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    checkpoint: Checkpoint = "",
+    option: Option = None,
+) -> None:
+    """Write a checkpoint in the form that ONNX Runtime runs, without PyTorch (octo)."""
+    from vla_ros.commands.policy import policy_export as run
+    from vla_ros.policies.options import parsed_options
+
+    raise typer.Exit(run(name, checkpoint, out, parsed_options(option or [])))
 
 
 def main() -> None:

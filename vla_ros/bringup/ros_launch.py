@@ -26,7 +26,7 @@ def describe(robots: list[str]) -> LaunchDescription:
         ("robot", robots[0], "Which robot of the family.", robots),
         ("contract", "", "Path of a contract in YAML instead of the robot's own cameras and defaults.", None),
         ("sim", "mujoco", "Simulator; none starts the real robot's driver.", list(SIMULATORS)),
-        ("policy", "visual_servo", "Name of the policy.", None),
+        ("policy", "", "Name of the policy; empty: the contract's, visual_servo for a bare robot.", None),
         ("policy_options", "", "Options of the policy as a YAML mapping; empty: the contract's.", None),
         ("instruction", "", "Instruction to start with; empty: wait for one on /supervisor.", None),
         ("robot_ip", "", "Address of the real robot, for sim:=none.", None),

@@ -170,3 +170,7 @@ class Conditioned(Scripted):
 def make(robot: RobotSpec, action_space: str = "", rate: float = 5.0, **options: Any) -> Scripted:
     kind = Scaled if options.get("scaled") else Conditioned if options.get("prefix") else Scripted
     return kind(action_space, rate, options)
+
+
+def make_nothing(robot: RobotSpec, **options: Any) -> str:
+    return "no policy"
