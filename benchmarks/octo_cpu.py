@@ -187,7 +187,7 @@ def plain_answer(engine: Any, window: int, config: OctoConfig) -> Callable[[dict
             begun = time.perf_counter()
             groups = model.groups(found, Tokens(task, shown), seen)
             embeddings = model.embeddings(model.attend(*groups)[1])
-            spent["decode"] = time.perf_counter() - begun
+            spent["prefill"] = time.perf_counter() - begun
             begun = time.perf_counter()
             model.head.sample(embeddings, first, later).cpu()
             spent["denoise"] = time.perf_counter() - begun
@@ -331,7 +331,7 @@ def rows(document: dict[str, Any]) -> list[Rows]:
             f"{one['fp32_bound_s']:.3f}",
             f"{one['hz']:.1f}",
             f"{one['actions_per_second']:.0f}",
-            *(f"{one['stages_ms'][stage]:.0f}" for stage in ("vision", "decode", "denoise")),
+            *(f"{one['stages_ms'][stage]:.0f}" for stage in ("vision", "prefill", "denoise")),
         ]
         for name, one in variants
     ]

@@ -33,7 +33,7 @@ def test_all_variants_answer_alike(monkeypatch: Any, tmp_path: Any) -> None:
         export_model(octo_cpu.random_model(config), tmp_path / precision, precision, octo_cpu.CAMERAS, 2)
     for variant in octo_cpu.VARIANTS:
         found[variant] = octo_cpu.measure(variant, "small", 2, str(tmp_path), 1, 1)
-        assert set(found[variant]["stages"]) == {"vision", "decode", "denoise"}
+        assert set(found[variant]["stages"]) == {"vision", "prefill", "denoise"}
         assert found[variant]["memory"] > 0
     reference = found[octo_cpu.PLAIN]["embedding"]
     for variant, one in found.items():
@@ -47,7 +47,7 @@ def test_all_variants_answer_alike(monkeypatch: Any, tmp_path: Any) -> None:
 def test_tables() -> None:
     one = {
         "seconds": {"p50": 0.2, "p99": 0.3}, "hz": 5.0, "actions_per_second": 20.0,
-        "stages_ms": {"vision": 10.0, "decode": 180.0, "denoise": 7.0}, "peak_memory_mib": 400,
+        "stages_ms": {"vision": 10.0, "prefill": 180.0, "denoise": 7.0}, "peak_memory_mib": 400,
         "gflop": 41.0, "fp32_bound_s": 0.1,
         "deviation": {"embedding_relative": 0.01, "noise_relative": 0.02},
     }  # fmt: skip

@@ -92,7 +92,7 @@ def test_answers(checkpoint: Path) -> None:
     assert np.abs(output.values).max() <= 5.0 and np.isfinite(output.values).all()
     assert (output.stamp, output.sequence) == (observation(3).stamp, 3)
     assert (output.action_space, output.normalization_key) == ("bridge", "bridge_dataset")
-    assert set(output.latency) == {"vision", "decode", "denoise"}
+    assert set(output.latency) == {"vision", "prefill", "denoise"}
     space = get_action_space("bridge")
     chunk = decode(output, space, ROBOT.gripper, policy.requirements.normalization)
     assert chunk.horizon == 4

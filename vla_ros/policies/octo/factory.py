@@ -60,7 +60,7 @@ def make_octo(
         runtime: torch or onnx.
         device: auto, cpu, cuda, and for `onnx` tensorrt.
         precision: fp32; on a GPU in torch bf16; in `onnx` as it was exported, fp32 or int8.
-        threads: of ONNX Runtime; 0: as many as there are cores.
+        threads: of ONNX Runtime; 0: OMP_NUM_THREADS, else all cores.
         camera: the robot's camera to be shown as the primary one; "": its first.
         wrist_camera: to be shown as the wrist's; "": none, the model goes without.
         window: frames shown at once; 0: as in training.

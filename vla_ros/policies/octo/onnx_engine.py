@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class OnnxEngine:
     ) -> None:
         """An exported folder (see `onnx_folder`); `device` auto, cpu, cuda or tensorrt.
 
-        `precision`, when given, must be that of the export.  `threads` 0: as many as there are cores.
+        `precision`, when given, must be that of the export.  `threads` 0: OMP_NUM_THREADS, else all cores.
         Raises `PolicyError` when the folder was exported for something else or a provider is missing.
         """
         runtime = _runtime()
@@ -55,7 +56,9 @@ class OnnxEngine:
             )
         self.sizes: Mapping[str, tuple[int, int]] = found.cameras
         self._options = runtime.SessionOptions()
-        self._options.intra_op_num_threads = threads
+        # its own threads know nothing of this variable, by which a process is told its share of the cores
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        self._options.intra_op_num_threads = threads or (int(told) if told.isdecimal() else 0)
         # threads that spin would compete with the control loop
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.log_severity_level = 3
@@ -97,7 +100,7 @@ class OnnxEngine:
             given[f"mask_{name}"] = masks[name][None]
         self.embedding = embedding = self._run(self._observe, given)
         middle = time.perf_counter()
-        spent["decode"] = middle - begun
+        spent["prefill"] = middle - begun
         given = {
             "embedding": embedding,
             "noise": noise[None],

@@ -104,11 +104,11 @@ class TorchEngine:
             if self.device.type == "cuda":
                 actions = self._on_gpu(inputs, given, guided)
                 found = actions.cpu()
-                spent["decode"] = time.perf_counter() - begun
+                spent["prefill"] = time.perf_counter() - begun
             else:
                 self.embedding = embedding = self._sequence(*inputs)
                 middle = time.perf_counter()
-                spent["decode"] = middle - begun
+                spent["prefill"] = middle - begun
                 found = self.model.head.sample(embedding, *given, *(guided or (None, None)))
                 spent["denoise"] = time.perf_counter() - middle
         head = self.model.config.head
