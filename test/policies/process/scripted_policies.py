@@ -174,3 +174,18 @@ def make(robot: RobotSpec, action_space: str = "", rate: float = 5.0, **options:
 
 def make_nothing(robot: RobotSpec, **options: Any) -> str:
     return "no policy"
+
+
+class Swaying(Scripted):
+    """Moves the tool to and fro along y, by the stamp of what it sees."""
+
+    def infer(self, observation: Observation) -> PolicyOutput:
+        values = np.zeros((4, 7))
+        due = observation.stamp * 1e-9 + (np.arange(4) + 1) / self._rate
+        values[:, 1] = 0.012 * np.cos(2.0 * np.pi * due / 3.0)
+        values[:, 6] = 1.0
+        return PolicyOutput(observation.stamp, observation.sequence, self._space, values=values)
+
+
+def make_swaying(robot: RobotSpec, action_space: str = "", rate: float = 5.0, **options: Any) -> Swaying:
+    return Swaying(action_space, rate, options)
