@@ -1,1 +1,5 @@
-"""OpenVLA: a vision-language-action model of 7 billion parameters that answers action tokens."""
+"""OpenVLA (arXiv 2406.09246): seven billion parameters that answer an image and words in action tokens."""
+
+from vla_ros.policies.openvla.factory import make_openvla
+
+__all__ = ["make_openvla"]

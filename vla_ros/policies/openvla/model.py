@@ -27,7 +27,7 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, patches, width) to (b, patches, d)."""
-        x = self.fc2(functional.gelu(self.fc1(features)))
+        x: Tensor = self.fc2(functional.gelu(self.fc1(features)))
         return x if self.fc3 is None else self.fc3(functional.gelu(x))
 
 

@@ -87,14 +87,16 @@ def center_crop(frame: Image, size: int) -> Image:
     top = values[upper][:, left] + (values[upper][:, right] - values[upper][:, left]) * dx
     bottom = values[down][:, left] + (values[down][:, right] - values[down][:, left]) * dx
     result = np.clip(top + (bottom - top) * dy, 0.0, 1.0)
-    return np.minimum(result * np.float32(255.5), 255.0).astype(np.uint8)
+    cut: Image = np.minimum(result * np.float32(255.5), 255.0).astype(np.uint8)
+    return cut
 
 
 def _samples(length: int, size: int) -> NDArray[np.float32]:
     side = np.float32(np.sqrt(CROP_SHARE))
     first = (np.float32(1.0) - side) / np.float32(2.0)
     step = side * np.float32(length - 1) / np.float32(size - 1)
-    return first * np.float32(length - 1) + np.arange(size, dtype=np.float32) * step
+    at: NDArray[np.float32] = first * np.float32(length - 1) + np.arange(size, dtype=np.float32) * step
+    return at
 
 
 def _between(positions: NDArray[np.float32], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,0 +1,167 @@
+"""OpenVLA beside the outputs of the original code on small random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
+
+from vla_ros.actions.normalization import ActionStatistics, NormalizationKind, unnormalize  # noqa: E402
+from vla_ros.actions.tokens import TokenCodec  # noqa: E402
+from vla_ros.policies.openvla.checkpoint import load_model  # noqa: E402
+from vla_ros.policies.openvla.config import TOWERS, OpenVlaConfig, read_config, resized  # noqa: E402
+from vla_ros.policies.openvla.engine import Engine  # noqa: E402
+from vla_ros.policies.openvla.loss import action_loss  # noqa: E402
+from vla_ros.policies.openvla.model import OpenVlaModel, unused  # noqa: E402
+from vla_ros.policies.openvla.preprocess import pixels  # noqa: E402
+from vla_ros.policies.openvla.prompt import prompt, with_space  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "parity" / "openvla"
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="../shared/parity/openvla, outputs of the original, is not here"
+)
+CPU = torch.device("cpu")
+CLOSE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def config() -> OpenVlaConfig:
+    sizes = json.loads((FOLDER / "tiny_vit.json").read_text())["tiny_vit_kwargs"]
+    towers = {
+        name: resized(TOWERS[name], one["embed_dim"], one["depth"], one["num_heads"])
+        for name, one in sizes.items()
+    }
+    return read_config(FOLDER, towers)
+
+
+@pytest.fixture(scope="module")
+def model(config: OpenVlaConfig) -> OpenVlaModel:
+    return load_model(FOLDER, config, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def fixture() -> dict[str, np.ndarray]:
+    return dict(np.load(FOLDER / "fixture.npz"))
+
+
+def distance(ours: torch.Tensor, theirs: np.ndarray) -> float:
+    assert tuple(ours.shape) == theirs.shape
+    return float((ours - torch.from_numpy(theirs)).abs().max())
+
+
+def test_pixels_are_equal(config: OpenVlaConfig, fixture: dict[str, np.ndarray]) -> None:
+    from dataclasses import replace
+
+    kept = np.load(FOLDER / "preprocess.npz")
+    for size in (56, 224):
+        ours = pixels(kept["image"], replace(config, image_size=size))
+        assert np.array_equal(ours[None], kept[f"pixel_values_resize-naive_{size}"])
+    picture = np.asarray(Image.open(FOLDER / "image.png").convert("RGB"))
+    assert np.array_equal(pixels(picture, config)[None], fixture["pixel_values"])
+
+
+def test_prompt_and_the_space_after_it(fixture: dict[str, np.ndarray]) -> None:
+    kept = json.loads((FOLDER / "prompt_ids.json").read_text())
+    assert prompt("Pick up the red block") == kept["text"]
+    # the kept prompt is without the space; generation starts behind it
+    expected = fixture["generated_ids"][0, : len(kept["ids"]) + 1]
+    assert with_space(kept["ids"]).tolist() == expected.tolist()
+    assert with_space(expected.tolist()).tolist() == expected.tolist()
+
+
+def test_features_are_equal(model: OpenVlaModel, fixture: dict[str, np.ndarray]) -> None:
+    with torch.no_grad():
+        images = torch.from_numpy(fixture["pixel_values"])
+        assert distance(model.vision_backbone.featurizer(images[:, :3]), fixture["dino_features"]) <= CLOSE
+        second = model.vision_backbone.fused_featurizer
+        assert second is not None
+        assert distance(second(images[:, 3:]), fixture["siglip_features"]) <= CLOSE
+        features = model.vision_backbone(images)
+        assert distance(features, fixture["vision_features"]) <= CLOSE
+        assert distance(model.projector(features), fixture["projector_features"]) <= CLOSE
+
+
+def test_hidden_states_and_logits_are_equal(model: OpenVlaModel, fixture: dict[str, np.ndarray]) -> None:
+    images = torch.from_numpy(fixture["pixel_values"])
+    prompted = fixture["generated_ids"].shape[1] - 7
+    with torch.no_grad():
+        ids = torch.from_numpy(fixture["generated_ids"])
+        first = ids[:, : fixture["prefill_logits"].shape[1] - model.config.patches]
+        assert distance(model(images, first), fixture["last_hidden"]) <= CLOSE
+        assert distance(model.logits(images, first), fixture["prefill_logits"]) <= CLOSE
+        start = prompted + model.config.patches - 1
+        steps = model.logits(images, ids)[:, start : start + 7]
+        assert distance(steps, fixture["generated_logits"]) <= CLOSE
+
+
+def test_tokens_and_actions_are_equal(config: OpenVlaConfig, fixture: dict[str, np.ndarray]) -> None:
+    engine = Engine(load_model(FOLDER, config, CPU, torch.float32), "fp32", CPU)
+    ids = fixture["generated_ids"][0]
+    answer = engine.generate(torch.from_numpy(fixture["pixel_values"]), [ids[:-7]]).ids
+    assert answer[0].tolist() == ids[-7:].tolist()
+    # the original reads every id as an action, the nearest one; live answers refuse what is none
+    codec = TokenCodec(config.vocabulary)
+    values = codec.decode(np.clip(answer, codec.lowest, codec.vocabulary - 1))
+    statistics = ActionStatistics.from_mapping(config.statistics["bridge_orig"]["action"])
+    physical = unnormalize(values, NormalizationKind.BOUNDS_Q99, statistics)
+    assert np.abs(physical[0] - fixture["action_bridge_orig"]).max() <= 1e-12
+
+
+def test_the_codec_is_equal(fixture: dict[str, np.ndarray]) -> None:
+    codec = TokenCodec()
+    assert codec.encode(fixture["tok_actions"]).tolist() == fixture["tok_ids"].tolist()
+    assert np.array_equal(codec.decode(fixture["tok_ids"]), fixture["tok_decoded"])
+    inside = np.clip(fixture["dec_ids"], codec.lowest, codec.vocabulary - 1)
+    assert np.array_equal(codec.decode(inside), fixture["dec_vals"])
+    assert codec.lowest - 1 == int(fixture["action_token_begin_idx"])
+
+
+def test_the_training_loss_is_equal(model: OpenVlaModel, fixture: dict[str, np.ndarray]) -> None:
+    given = {
+        name: torch.from_numpy(fixture[f"train_{name}"]) for name in ("input_ids", "labels", "pixel_values")
+    }
+    with torch.no_grad():
+        mask = torch.from_numpy(fixture["train_attention_mask"])
+        logits = model.logits(given["pixel_values"], given["input_ids"], mask)
+        loss = action_loss(logits, given["labels"], model.config.patches)
+    assert abs(float(loss.value) - float(fixture["train_loss"])) <= 1e-5
+    assert loss.accuracy == pytest.approx(float(fixture["train_action_accuracy"]), abs=1e-7)
+    assert loss.l1 == pytest.approx(float(fixture["train_l1"]), abs=1e-6)
+
+
+def test_a_fresh_adapter_of_the_original_changes_nothing(
+    config: OpenVlaConfig, model: OpenVlaModel, tmp_path: Path
+) -> None:
+    """Its second factors are zero, its targets are the original's, and all of them are known."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 8}))
+    (tmp_path / "adapter_model.safetensors").write_bytes((FOLDER / "lora_init.safetensors").read_bytes())
+    merged = load_model(FOLDER, config, CPU, torch.float32, adapter=tmp_path)
+    for (name, ours), theirs in zip(merged.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_every_tensor_of_openvla_7b_has_its_place() -> None:
+    table = json.loads((FOLDER / "full_openvla7b_state_dict_shapes.json").read_text())
+    given = json.loads((FOLDER / "config.json").read_text())
+    kept = {"model_type": "llama", "vocab_size": 32064, "pad_token_id": 32000}
+    full = OpenVlaConfig(
+        tuple(TOWERS[name] for name in given["timm_model_ids"]),
+        224,
+        "resize-naive",
+        kept,
+        32000,
+        False,
+        {},
+        "7b",
+    )
+    with torch.device("meta"):
+        whole = OpenVlaModel(full)
+    ours = {name: list(value.shape) for name, value in whole.state_dict().items()}
+    theirs = {name: shape for name, shape in table.items() if not unused(name, full)}
+    assert ours == theirs
+    assert sum(int(np.prod(shape)) for shape in table.values()) == 7_541_237_184
