@@ -38,6 +38,7 @@ SIZES = {"small": (384, 12, 6, 1536), "base": (768, 12, 12, 3072)}
 TOKENS = {"primary": 256, "wrist": 64}
 CAMERAS = tuple(TOKENS)
 INSTRUCTION = 16
+HEAD = HeadConfig(horizon=4)
 LIMITS = {"onnx fp32": 0.55, "onnx int8": 0.25}
 """Seconds an answer may take at the median, for octo-small and a window of 2."""
 PLAIN = "torch, plain"
@@ -52,7 +53,7 @@ def published(size: str, window: int) -> OctoConfig:
         images=tuple(ImageTokens(name, f"image_{name}", True, StemConfig()) for name in CAMERAS),
         language=LanguageTokens("language", "t5-base"),
         readouts={"action": 1},
-        head=HeadConfig(horizon=4),
+        head=HEAD,
         width=width,
         layers=layers,
         heads=heads,

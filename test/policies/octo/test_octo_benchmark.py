@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def test_all_variants_answer_alike(monkeypatch: Any, tmp_path: Any) -> None:
     monkeypatch.setitem(octo_cpu.SIZES, "small", (48, 2, 4, 64))
     for camera, tokens in (("primary", 16), ("wrist", 4)):
         monkeypatch.setitem(octo_cpu.TOKENS, camera, tokens)
+    monkeypatch.setattr(octo_cpu, "HEAD", replace(octo_cpu.HEAD, steps=5))
     found: dict[str, Any] = {}
     config = octo_cpu.published("small", 2)
     from vla_ros.policies.octo.export import export_model

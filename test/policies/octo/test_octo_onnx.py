@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from octo_checkpoint import write_checkpoint
+from octo_checkpoint import config_json, write_checkpoint
 from PIL import Image as Pillow
 
 torch = pytest.importorskip("torch")
@@ -172,3 +172,22 @@ def test_damaged_exports(checkpoint: Path, tmp_path: Path) -> None:
         description.write_text(broken)
         with pytest.raises(PolicyError, match="description"):
             ready(folder, runtime="onnx")
+
+
+def test_a_model_that_takes_no_instruction(tmp_path: Path) -> None:
+    spec = config_json(task_tokenizers={})
+    folder = write_checkpoint(tmp_path / "original", spec, without="task_")
+    exported = export_octo(str(folder), tmp_path / "exported")
+    assert not (exported / "onnx" / "language.onnx").exists()
+    expected = answers(ready(folder, ""), 2)
+    assert np.abs(answers(ready(exported, "", runtime="onnx", threads=1), 2) - expected).max() < 1e-3
+    assert np.array_equal(answers(ready(folder, "lift"), 2), expected)
+
+
+def test_a_window_of_one_and_the_oldest_attention(tmp_path: Path) -> None:
+    spec = config_json(use_correct_attention=False, repeat_task_tokens=False)
+    folder = write_checkpoint(tmp_path / "original", spec)
+    exported = export_octo(str(folder), tmp_path / "exported", window=1)
+    expected = answers(ready(folder, window=1), 2)
+    found = answers(ready(exported, runtime="onnx", threads=1, window=1), 2)
+    assert np.abs(found - expected).max() < 1e-3

@@ -166,6 +166,6 @@ def _cameras(config: OctoConfig, robot: RobotSpec, camera: str, wrist: str) -> d
 
 
 def _memory(config: OctoConfig) -> int:
-    """Bytes of weights and working space, roughly: the encoder of t5-base and the model itself in fp32."""
+    """Bytes while loading, roughly: twice the weights of t5-base's encoder and of the model in fp32."""
     layer = 4 * config.width**2 + 2 * config.width * config.mlp
-    return 4 * (110_000_000 + config.layers * layer + 6_000_000) + 400_000_000
+    return 8 * (110_000_000 + config.layers * layer + 6_000_000) + 300_000_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -150,13 +151,14 @@ class Octo(nn.Module):
         timed_mask = torch.cat([group.mask for group in step.values()], dim=2)
         sequence = torch.cat([*(group.tokens for group in task.values()), timed.flatten(1, 2)], dim=1)
         padding = torch.cat([*(group.mask for group in task.values()), timed_mask.flatten(1, 2)], dim=1)
-        rule = group_mask(
-            [Group(name, group.tokens.shape[1]) for name, group in task.items()],
-            [Group(name, group.tokens.shape[2]) for name, group in step.items()],
+        rule = _rule(
+            tuple(Group(name, group.tokens.shape[1]) for name, group in task.items()),
+            tuple(Group(name, group.tokens.shape[2]) for name, group in step.items()),
             steps,
             self.config.correct_attention,
+            sequence.device,
         )
-        mask = torch.from_numpy(rule).to(sequence.device)[None] & padding[:, None, :]
+        mask = rule[None] & padding[:, None, :]
         states = self.transformer(sequence, additive(mask[:, None], sequence.dtype))
         prefix = sum(group.tokens.shape[1] for group in task.values())
         sizes = [group.tokens.shape[1] for group in task.values()]
@@ -270,6 +272,13 @@ class Sequence(nn.Module):
         positions = embeddings[:, step]
         tokens = positions.expand(task.shape[0], -1, -1)
         return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool)
+
+
+@lru_cache(maxsize=8)
+def _rule(
+    task: tuple[Group, ...], step: tuple[Group, ...], steps: int, correct: bool, device: torch.device
+) -> Tensor:
+    return torch.from_numpy(group_mask(task, step, steps, correct)).to(device)
 
 
 def random_octo(config: OctoConfig, tokens: Mapping[str, int], t5: T5Sizes, seed: int = 0) -> Octo:
