@@ -139,6 +139,18 @@ def test_a_wrist_camera_and_without(checkpoint: Path) -> None:
         policy.infer(observation(4, CAMERAS[1:2]))
 
 
+def test_the_wrist_camera_alone(checkpoint: Path) -> None:
+    policy = ready(checkpoint, camera="none", wrist_camera=CAMERAS[1])
+    assert [(one.name, one.required) for one in policy.requirements.cameras] == [(CAMERAS[1], True)]
+    both = observation(0, CAMERAS[:2])
+    found = policy.infer(both).values
+    policy.reset("lift the red block")
+    wrist = {CAMERAS[1]: both.images[CAMERAS[1]]}
+    assert np.array_equal(policy.infer(replace(both, images=wrist)).values, found)
+    with pytest.raises(ObservationError, match=f"no image of camera '{CAMERAS[1]}'"):
+        policy.infer(observation(4))
+
+
 def test_a_goal_image_hides_the_instruction(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "goal.png"
     Pillow.fromarray(np.random.default_rng(9).integers(0, 256, (50, 40, 3), np.uint8)).save(path)
@@ -204,6 +216,8 @@ def test_it_goes_on_from_what_is_committed(checkpoint: Path) -> None:
         ({"normalization_key": "droid"}, "droid.*bridge_dataset"),
         ({"camera": "eye"}, "camera 'eye', but robot"),
         ({"wrist_camera": "eye"}, "camera 'eye', but robot"),
+        ({"camera": "none"}, f"shown none of those of robot 'panda': {', '.join(CAMERAS)}"),
+        ({"camera": "none", "wrist_camera": CAMERAS[1], "goal_image": "GOAL"}, "no camera is shown there"),
         ({"window": 11}, "must be 1 to 10 frames"),
         ({"goal_image": "/missing.png"}, "goal image /missing.png cannot be read"),
         ({"wrist_goal_image": "GOAL"}, "no camera is shown there"),

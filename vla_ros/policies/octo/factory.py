@@ -21,6 +21,7 @@ ACTION_SPACES = {"bridge_dataset": "bridge", "bridge_orig": "bridge"}
 """Action space of a data set.  Octo's training made every gripper absolute, 1 open (octo/data/oxe,
 `rel2abs_gripper_actions`), so fractal20220817_data and taco_play are not in the spaces of those names: a
 contract says what it takes them for."""
+NO_CAMERA = "none"
 _SCALES = {"normal": NormalizationKind.NORMAL, "bounds": NormalizationKind.BOUNDS_Q99}
 
 
@@ -61,7 +62,7 @@ def make_octo(
         device: auto, cpu, cuda, and for `onnx` tensorrt.
         precision: fp32; on a GPU in torch bf16; in `onnx` as it was exported, fp32 or int8.
         threads: of ONNX Runtime; 0: OMP_NUM_THREADS, else all cores.
-        camera: the robot's camera to be shown as the primary one; "": its first.
+        camera: the robot's camera to be shown as the primary one; "": its first; none: the wrist's alone.
         wrist_camera: to be shown as the wrist's; "": none, the model goes without.
         window: frames shown at once; 0: as in training.
         goal_image: file to be shown as the primary camera's goal; the instruction is then hidden.
@@ -150,10 +151,16 @@ def _cameras(config: OctoConfig, robot: RobotSpec, camera: str, wrist: str) -> d
     main = PRIMARY if PRIMARY in groups else next(iter(groups), "")
     if not main:
         raise PolicyError(f"{config.source} describes a model without cameras.")
-    first = camera or next(iter(robot.cameras), "")
-    if not first:
-        raise PolicyError(f"Octo needs a camera, but robot '{robot.name}' has none.")
-    chosen = {main: first, **({"wrist": wrist} if wrist else {})}
+    chosen = {}
+    if camera != NO_CAMERA:
+        chosen[main] = camera or next(iter(robot.cameras), "")
+    if wrist:
+        chosen["wrist"] = wrist
+    if not any(chosen.values()):
+        raise PolicyError(
+            f"Octo needs a camera, but is shown none of those of robot '{robot.name}': "
+            f"{', '.join(robot.cameras) or 'it has none'}."
+        )
     for group, name in chosen.items():
         if group not in groups:
             raise PolicyError(f"{config.source} has no '{group}' camera, only {', '.join(groups)}.")
