@@ -75,13 +75,13 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def read_bytes(entry: Entry, into: memoryview) -> None:
-    """The bytes of a tensor into a buffer of just their size.  Raises `PolicyError` when they are not there."""
+    """The bytes of a tensor into a buffer of their size.  Raises `PolicyError` when they are not there."""
     try:
         with entry.path.open("rb", buffering=0) as file:
             file.seek(entry.begin)
             done = 0
             while done < entry.size:
-                count = file.readinto(into[done:])  # type: ignore[attr-defined]
+                count = file.readinto(into[done:])
                 if not count:
                     raise PolicyError(f"{entry.path} ended while it was read.")
                 done += count

@@ -1,15 +1,127 @@
-"""The weights of a checkpoint's folder: one safetensors file, or shards with an index."""
+"""Weights of a checkpoint's folder: one safetensors file or shards with an index, and how they are loaded.
+
+Tensors go one by one from the file to their place in the module: never are there two copies of all.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.errors import PolicyError
-from vla_ros.policies.checkpoints.safetensors_file import Entry, read_header
+from vla_ros.policies.checkpoints.safetensors_file import Entry, read_bytes, read_header
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHOWN = 3
+"""Names that a message lists."""
+
+
+class Shards:
+    """Tensors by name; the file is read when one is asked for."""
+
+    def __init__(self, table: Mapping[str, Entry]) -> None:
+        self._table = dict(table)
+
+    @classmethod
+    def open(cls, folder: Path) -> Shards:
+        """The tables of a folder's files; no weights are read.
+
+        Raises `PolicyError` when there are none, a shard is missing or malformed, or index and shards
+        disagree.
+        """
+        return cls(read_table(folder))
+
+    @classmethod
+    def of_file(cls, path: Path) -> Shards:
+        """The same for one file.  Raises `PolicyError`."""
+        return cls(read_header(path))
+
+    def names(self) -> list[str]:
+        """All tensors there are."""
+        return list(self._table)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor."""
+        return self._table[name].shape
+
+    def dtype(self, name: str) -> str:
+        """As the format calls it, e.g. BF16."""
+        return self._table[name].dtype
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor in memory of its own.  Raises `PolicyError` when the file ends before it does."""
+        import torch
+
+        entry = self._table[name]
+        raw = torch.empty(entry.size, dtype=torch.uint8)
+        if entry.size:
+            read_bytes(entry, memoryview(raw.numpy()))  # type: ignore[arg-type]
+        return raw.view(_torch_dtype(entry.dtype)).view(entry.shape)
+
+
+def load_into(
+    module: nn.Module,
+    shards: Shards | Mapping[str, Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    rename: Callable[[str], str | None] | None = None,
+    ignore: Callable[[str], bool] | None = None,
+    source: str = "",
+) -> None:
+    """Give every parameter and buffer of a module its tensor, one at a time.
+
+    Args:
+        module: made on the meta device; its places are replaced, without gradients.
+        shards: tensors by the checkpoint's names.
+        device: where they go.
+        dtype: floating tensors are cast to; others stay.
+        rename: the module's name for a checkpoint's; None as result: the tensor is not wanted.
+        ignore: checkpoint's names that the module need not have.
+        source: named in messages.
+
+    Raises `PolicyError` for tensors that are missing, unknown or of another shape, before any is read, and
+    for a file that ends too early.
+    """
+    names = shards.names() if isinstance(shards, Shards) else list(shards)
+    wanted: dict[str, str] = {}
+    for name in names:
+        if ignore is not None and ignore(name):
+            continue
+        own = name if rename is None else rename(name)
+        if own is not None:
+            wanted[own] = name
+    places = {
+        name: tuple(value.shape)
+        for name, value in (*module.named_parameters(), *_kept_buffers(module))
+    }  # fmt: skip
+    _compare(places, wanted, source)
+    for own, name in wanted.items():
+        shape = shards.shape(name) if isinstance(shards, Shards) else tuple(shards[name].shape)
+        if shape != places[own]:
+            raise PolicyError(f"{source}: tensor '{name}' has shape {shape}, but {places[own]} is needed.")
+    for own, name in wanted.items():
+        tensor = shards.tensor(name) if isinstance(shards, Shards) else shards[name].clone()
+        put(module, own, tensor, device, dtype)
+
+
+def put(module: nn.Module, name: str, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    """Replace the parameter or buffer `name` of a module; floating tensors are cast."""
+    from torch import nn
+
+    value = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+    parent, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(parent)
+    if leaf in owner._parameters:
+        owner._parameters[leaf] = nn.Parameter(value.contiguous(), requires_grad=False)
+    else:
+        owner._buffers[leaf] = value.contiguous()
 
 
 def read_table(folder: Path) -> dict[str, Entry]:
@@ -56,3 +168,30 @@ def _read_index(path: Path) -> dict[str, str]:
         if not plain or "\0" in shard:
             raise PolicyError(f"{path} names the shard {shard!r:.60}, but a shard is a file beside it.")
     return places
+
+
+def _compare(places: Iterable[str], wanted: Mapping[str, str], source: str) -> None:
+    there = set(places)
+    for what, names in (
+        ("lacks", sorted(there - set(wanted))),
+        ("has too many", sorted(wanted[name] for name in set(wanted) - there)),
+    ):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise PolicyError(f"{source} {what} tensors: {', '.join(names[:SHOWN])}{more}.")
+
+
+def _kept_buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Buffers that belong to a checkpoint."""
+    kept = module.state_dict(keep_vars=True)
+    return [(name, value) for name, value in module.named_buffers() if name in kept]
+
+
+def _torch_dtype(name: str) -> Any:
+    import torch
+
+    return {
+        "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+        "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
+        "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    }[name]  # fmt: skip
