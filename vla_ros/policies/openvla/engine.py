@@ -69,6 +69,8 @@ class _Shape:
     batch: int
     prompt: int
     cache: KVCache
+    staged: Tensor
+    """Images on their way to the GPU, in memory it can read by itself."""
     images: Tensor
     ids: Tensor
     lengths: Tensor
@@ -77,6 +79,8 @@ class _Shape:
     tokens: Tensor
     """(b, generated)."""
     graphs: list[torch.cuda.CUDAGraph] = field(default_factory=list)
+    prompts: list[bytes] | None = None
+    """What `ids` and `lengths` hold."""
 
 
 def check_precision(precision: str, device: torch.device) -> str:
@@ -150,14 +154,10 @@ class Engine:
         longest = max(len(prompt) for prompt in prompts)
         shape = self._shape(len(prompts), longest, (images.shape[1], images.shape[2], images.shape[3]))
         marks = [self._mark()]
-        ids = np.zeros((shape.batch, shape.prompt), dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-        lengths = torch.tensor([len(prompt) + shape.patches.shape[1] for prompt in prompts])
-        source = images.to(self._dtype)
-        shape.images.copy_(source.pin_memory() if self._gpu else source, non_blocking=True)
-        shape.ids.copy_(torch.from_numpy(ids), non_blocking=True)
-        shape.lengths.copy_(lengths, non_blocking=True)
+        shape.staged.copy_(images)
+        shape.images.copy_(shape.staged, non_blocking=True)
+        if shape.prompts is None or [one.tobytes() for one in prompts] != shape.prompts:
+            self._put_prompts(shape, prompts)
         marks.append(self._mark())
         for index, step in enumerate((self._see, self._read, self._answer)):
             if shape.graphs:
@@ -169,6 +169,14 @@ class Engine:
         names = ("upload", "vision", "prefill", "decode")
         spans = [self._between(a, b) for a, b in zip(marks, marks[1:], strict=False)]
         return Generation(answer, dict(zip(names, spans, strict=True)))
+
+    def _put_prompts(self, shape: _Shape, prompts: Sequence[NDArray[np.int64]]) -> None:
+        ids = np.zeros((shape.batch, shape.prompt), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = prompt
+        shape.ids.copy_(torch.from_numpy(ids))
+        shape.lengths.copy_(torch.tensor([len(prompt) + shape.patches.shape[1] for prompt in prompts]))
+        shape.prompts = [prompt.tobytes() for prompt in prompts]
 
     def _shape(self, batch: int, prompt: int, image: tuple[int, int, int]) -> _Shape:
         prompt = -(-prompt // STEP) * STEP if self._gpu else prompt
@@ -185,7 +193,8 @@ class Engine:
             ids = torch.zeros((batch, prompt), dtype=torch.int64)
             lengths = torch.full((batch,), prompt + patches.shape[1], dtype=torch.int64)
             tokens = torch.zeros((batch, self._count), dtype=torch.int64)
-        shape = _Shape(batch, prompt, cache, images, ids, lengths, patches, tokens)
+        staged = torch.empty((batch, *image), dtype=self._dtype, pin_memory=self._gpu)
+        shape = _Shape(batch, prompt, cache, staged, images, ids, lengths, patches, tokens)
         if length > len(self._turn[0]):
             raise PolicyError(f"The prompt takes {length} positions, but the model has {len(self._turn[0])}.")
         if self._gpu:

@@ -21,15 +21,10 @@ from vla_ros.policies.openvla.config import (
 from vla_ros.policies.openvla.policy import OpenVlaPolicy, Setting
 from vla_ros.robots.spec import RobotSpec
 
-ACTION_SPACES = {
-    "bridge_orig": "bridge",
-    "bridge_dataset": "bridge",
-    "bridge": "bridge",
-    "fractal20220817_data": "fractal",
-    "droid": "droid",
-    "taco_play": "taco_play",
-}
-"""Action space of a data set; for others a contract says what it takes the actions for."""
+ACTION_SPACES = {"bridge_orig": "bridge", "bridge_dataset": "bridge", "bridge": "bridge"}
+"""Action space of a data set.  Training made every gripper absolute, 1 open, so that data sets whose own
+gripper is relative or reversed (fractal20220817_data, droid, taco_play) are not in the spaces of those names:
+for all others a contract says what it takes the actions for."""
 LIGHT = ("*.json", "tokenizer.model")
 """Files of a checkpoint that say all but the weights."""
 BITS = {"auto": 16, "fp32": 32, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
@@ -78,7 +73,7 @@ def make_openvla(
     if precision not in BITS:
         raise PolicyError(f"Policy 'openvla' knows the precisions {', '.join(BITS)}, but not '{precision}'.")
     folder = checkpoint_folder(checkpoint, LIGHT, revision)
-    config = read_config(folder, _towers(towers))
+    config = read_config(folder, tower_sizes(towers))
     table, said = config.statistics, config.source
     adapter_folder = checkpoint_folder(adapter, LIGHT) if adapter else None
     if adapter_folder is not None and (adapter_folder / STATISTICS).is_file():
@@ -100,10 +95,10 @@ def make_openvla(
         action_space=named,
         rate=space.rate,
         horizon=1,
-        cameras=(CameraNeed(_camera(robot, camera)),),
+        cameras=(CameraNeed(chosen_camera(robot, camera)),),
         normalization=normalization,
         codec=TokenCodec(config.vocabulary),
-        machine=MachineNeed(_memory(config, precision), "cpu" if device == "auto" else device),
+        machine=MachineNeed(memory(config, precision), "cpu" if device == "auto" else device),
         action_rate=trained,
     )
     setting = Setting(
@@ -113,7 +108,8 @@ def make_openvla(
     return OpenVlaPolicy(setting)
 
 
-def _towers(given: dict[str, list[int]] | None) -> dict[str, TowerConfig]:
+def tower_sizes(given: dict[str, list[int]] | None) -> dict[str, TowerConfig]:
+    """Towers by name, those given in other sizes: width, depth and heads.  Raises `PolicyError`."""
     if not given:
         return TOWERS
     result = dict(TOWERS)
@@ -138,7 +134,8 @@ def _normalization(table: object, key: str, source: str) -> Normalization:
     return Normalization(chosen, NormalizationKind.BOUNDS_Q99, statistics)
 
 
-def _camera(robot: RobotSpec, camera: str) -> str:
+def chosen_camera(robot: RobotSpec, camera: str) -> str:
+    """The robot's camera of that name; "": its first.  Raises `PolicyError`."""
     name = camera or next(iter(robot.cameras), "")
     if name not in robot.cameras:
         raise PolicyError(
@@ -148,7 +145,7 @@ def _camera(robot: RobotSpec, camera: str) -> str:
     return name
 
 
-def _memory(config: OpenVlaConfig, precision: str) -> int:
+def memory(config: OpenVlaConfig, precision: str) -> int:
     """Bytes of weights and working space, roughly."""
     text = config.text
     size, layers = int(text.get("hidden_size", 4096)), int(text.get("num_hidden_layers", 32))
