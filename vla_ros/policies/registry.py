@@ -40,9 +40,16 @@ _FAMILIES = {
         "vla_ros.policies.visual_servo", "VisualServoPolicy", "blocks and plates by colour", isolated=False
     ),
     "replay": Family("vla_ros.policies.replay", "make_replay", "recorded actions", isolated=False),
-    "octo": Family(
-        "vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")
+    "openvla": Family(
+        "vla_ros.policies.openvla", "make_openvla", "OpenVLA, which answers action tokens", ("torch", "PIL")
     ),
+    "openvla_oft": Family(
+        "vla_ros.policies.openvla.oft",
+        "make_openvla_oft",
+        "OpenVLA-OFT, a chunk of actions at once",
+        ("torch", "PIL"),
+    ),
+    "octo": Family("vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")),
     "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
 }
 """Every policy by its name."""

@@ -36,7 +36,7 @@ class FilmTower(nn.Module):
 
     def forward(self, tower: Tower, images: Tensor, words: Tensor) -> Tensor:
         """Features (b, patches, width) of images (b, 3, h, w) under mean embeddings (b, words)."""
-        x = tower.patch_embed(images) + tower.pos_embed
+        x: Tensor = tower.patch_embed(images) + tower.pos_embed
         if tower.prefix:
             batch = len(images)
             own = (tower.cls_token.expand(batch, -1, -1), tower.reg_token.expand(batch, -1, -1))
