@@ -71,7 +71,7 @@ def test_attention_and_its_cache(shared: int) -> None:
 def test_rows() -> None:
     torch.manual_seed(2)
     x, gamma, delta = draw(3, 500), draw(500), draw(3, 500)
-    before = x.float()
+    before = x.float().clone()
     found, scale = kernels.plain_rows(x, gamma, 1e-6, delta)
     assert scale is None
     same(x, before + delta.float())
