@@ -25,11 +25,12 @@ from vla_ros.errors import ConfigurationError
 
 Answer = Callable[[], dict[str, float]]
 """One answer; the seconds of its stages."""
-MODELS = ("openvla", "octo-small", "octo-base")
+MODELS = ("openvla", "oft", "octo-small", "octo-base")
 PRECISIONS = ("bf16", "fp8", "int8", "int4")
 TARGETS = {
     ("openvla", "bf16"): 27.0,
     ("openvla", "fp8"): 16.0,
+    ("openvla-oft", "bf16"): 12.0,
     ("octo-base", "bf16"): 10.0,
 }
 """Milliseconds an answer may take at the median on a GPU of the H200's class."""
@@ -154,6 +155,58 @@ def openvla(precisions: list[str], count: int) -> list[dict[str, Any]]:
     return found
 
 
+def oft(count: int) -> list[dict[str, Any]]:
+    """OpenVLA-OFT, chunk of 8: one image; then two and the robot's state; beside the plain forward."""
+    import torch
+
+    from vla_ros.policies.openvla.oft.heads import ActionHead, StateProjector
+    from vla_ros.policies.openvla.oft.model import OftModel
+    from vla_ros.policies.openvla.oft.runner import Runner
+
+    image, prompt = question()
+    device, found = torch.device("cuda"), []
+    for name, cameras, size, precisions in (
+        ("openvla-oft", 1, 0, ("bf16", "fp8")),
+        ("openvla-oft, wrist camera and state", 2, 8, ("bf16", "fp8")),
+    ):
+        images = image.repeat(1, cameras, 1, 1)
+        states = np.zeros((1, size), dtype=np.float32) if size else None
+        for number, precision in enumerate(precisions):
+            base = openvla_model()
+            with device:
+                head, state = ActionHead(4096, 7), StateProjector(size, 4096) if size else None
+            model = OftModel(base, head, 8, state).to(torch.bfloat16).eval().requires_grad_(False)
+            if number == 0:
+                ids = torch.from_numpy(prompt)[None].cuda()
+
+                def plain(model: Any = model, ids: Any = ids, images: Any = images) -> dict[str, float]:
+                    with torch.inference_mode():
+                        shown = images.to("cuda", torch.bfloat16)
+                        told = torch.zeros(1, size, dtype=torch.bfloat16, device="cuda") if size else None
+                        model(shown, ids, told).cpu()
+                    return {}
+
+                found.append(
+                    {"policy": name, "precision": "bf16, plain forward", **timed(plain, count), "actions": 8}
+                )
+                del plain, ids
+            runner = Runner(model, precision, device)
+            del model, base, head, state
+            collect()
+
+            def answer(runner: Any = runner, images: Any = images, states: Any = states) -> dict[str, float]:
+                return dict(runner.generate(images, [prompt], states).seconds)
+
+            figures = timed(answer, count)
+            memory = round(torch.cuda.memory_allocated() / 2**30, 2)
+            found.append(
+                {"policy": name, "precision": precision, **figures, "actions": 8, "memory_gib": memory}
+            )
+            del runner, answer
+            collect()
+    return found
+
+
 def octo(size: str, count: int) -> list[dict[str, Any]]:
     """Octo with a window of 2 on the GPU: the plain forward, and one graph in fp32 and bf16."""
     import torch
@@ -256,7 +309,10 @@ def main(
     }
     for name in chosen:
         kinds = [one.strip() for one in precisions.split(",")]
-        document["results"] += openvla(kinds, count) if name == "openvla" else octo(name[5:], count)
+        if name == "openvla":
+            document["results"] += openvla(kinds, count)
+        else:
+            document["results"] += oft(count) if name == "oft" else octo(name[5:], count)
         finish(document["results"])
         if json_path is not None:
             machine.write_json(json_path, document)
