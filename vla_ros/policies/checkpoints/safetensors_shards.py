@@ -55,15 +55,24 @@ class Shards:
         """As the format calls it, e.g. BF16."""
         return self._table[name].dtype
 
-    def tensor(self, name: str) -> Tensor:
-        """A tensor in memory of its own.  Raises `PolicyError` when the file ends before it does."""
+    def tensor(self, name: str, scratch: Tensor | None = None) -> Tensor:
+        """A tensor in memory of its own, or at the beginning of `scratch` (bytes, enough of them).
+
+        Raises `PolicyError` when the file ends before it does.
+        """
         import torch
 
         entry = self._table[name]
-        raw = torch.empty(entry.size, dtype=torch.uint8)
+        raw = torch.empty(entry.size, dtype=torch.uint8) if scratch is None else scratch[: entry.size]
         if entry.size:
             read_bytes(entry, memoryview(raw.numpy()))  # type: ignore[arg-type]
         return raw.view(_torch_dtype(entry.dtype)).view(entry.shape)
+
+    def scratch(self, names: Iterable[str]) -> Tensor:
+        """Room for the largest of some tensors."""
+        import torch
+
+        return torch.empty(max((self._table[name].size for name in names), default=0), dtype=torch.uint8)
 
 
 def load_into(
@@ -106,22 +115,27 @@ def load_into(
         shape = shards.shape(name) if isinstance(shards, Shards) else tuple(shards[name].shape)
         if shape != places[own]:
             raise PolicyError(f"{source}: tensor '{name}' has shape {shape}, but {places[own]} is needed.")
+    # one room for all tensors on their way: many of changing size would leave holes in memory
+    scratch = shards.scratch(wanted.values()) if isinstance(shards, Shards) else None
     for own, name in wanted.items():
-        tensor = shards.tensor(name) if isinstance(shards, Shards) else shards[name].clone()
+        tensor = shards.tensor(name, scratch) if isinstance(shards, Shards) else shards[name]
         put(module, own, tensor, device, dtype)
 
 
 def put(module: nn.Module, name: str, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
-    """Replace the parameter or buffer `name` of a module; floating tensors are cast."""
+    """Replace the parameter or buffer `name` of a module by a copy; floating tensors are cast."""
+    import torch
     from torch import nn
 
-    value = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+    kept = dtype if tensor.is_floating_point() else tensor.dtype
+    value = torch.empty(tensor.shape, dtype=kept, device=device)
+    value.copy_(tensor)
     parent, _, leaf = name.rpartition(".")
     owner = module.get_submodule(parent)
     if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(value.contiguous(), requires_grad=False)
+        owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
     else:
-        owner._buffers[leaf] = value.contiguous()
+        owner._buffers[leaf] = value
 
 
 def read_table(folder: Path) -> dict[str, Entry]:
