@@ -178,11 +178,13 @@ def oft(count: int) -> list[dict[str, Any]]:
             model = OftModel(base, head, 8, state).to(torch.bfloat16).eval().requires_grad_(False)
             if number == 0:
                 ids = torch.from_numpy(prompt)[None].cuda()
+                told = torch.zeros(1, size, dtype=torch.bfloat16, device="cuda") if size else None
 
-                def plain(model: Any = model, ids: Any = ids, images: Any = images) -> dict[str, float]:
+                def plain(
+                    model: Any = model, ids: Any = ids, images: Any = images, told: Any = told
+                ) -> dict[str, float]:
                     with torch.inference_mode():
                         shown = images.to("cuda", torch.bfloat16)
-                        told = torch.zeros(1, size, dtype=torch.bfloat16, device="cuda") if size else None
                         model(shown, ids, told).cpu()
                     return {}
 

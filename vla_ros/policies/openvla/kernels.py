@@ -52,7 +52,7 @@ def _rotated(pointer, columns, cos, sin, half: tl.constexpr):
 def _product(
     x_ptr, gamma_ptr, w_ptr, scale_ptr, add_ptr, y_ptr, n, k: tl.constexpr, eps, batch,
     block_n: tl.constexpr, block_k: tl.constexpr, form: tl.constexpr, norm: tl.constexpr,
-    gated: tl.constexpr, add: tl.constexpr, group: tl.constexpr, even: tl.constexpr,
+    gated: tl.constexpr, add: tl.constexpr, group: tl.constexpr, even: tl.constexpr, full: tl.constexpr,
     chain: tl.constexpr, unroll: tl.constexpr,
 ):  # fmt: skip
     """`block_n` outputs for one x of the batch: W norm(x), silu(gate) * up of that, or add + W x."""
@@ -70,15 +70,23 @@ def _product(
     for first in tl.range(0, bytes_a_row, block_k, loop_unroll_factor=unroll):
         columns = first + tl.arange(0, block_k)
         inside = columns < bytes_a_row
-        if even:
-            inside = columns >= 0
         where = rows[:, None] * bytes_a_row + columns[None, :]
         ok = fits[:, None] & inside[None, :]
-        x = tl.load(x_ptr + item * k + columns, mask=inside, other=0.0).to(tl.float32)
+        # a mask that is always true still keeps loads from being wide
+        if even and full:  # noqa: SIM108
+            raw = tl.load(w_ptr + where)
+        else:
+            raw = tl.load(w_ptr + where, mask=ok, other=0.0)
+        if even:
+            x = tl.load(x_ptr + item * k + columns).to(tl.float32)
+        else:
+            x = tl.load(x_ptr + item * k + columns, mask=inside, other=0.0).to(tl.float32)
         if norm:
             squares += x * x
-            x *= tl.load(gamma_ptr + columns, mask=inside, other=0.0).to(tl.float32)
-        raw = tl.load(w_ptr + where, mask=ok, other=0.0)
+            if even:
+                x *= tl.load(gamma_ptr + columns).to(tl.float32)
+            else:
+                x *= tl.load(gamma_ptr + columns, mask=inside, other=0.0).to(tl.float32)
         if form == 2:
             high = bytes_a_row + columns
             x_high = tl.load(x_ptr + item * k + high, mask=inside, other=0.0).to(tl.float32)
@@ -104,7 +112,10 @@ def _product(
         else:
             sums += raw.to(tl.float32) * x[None, :]
             if gated:
-                up = tl.load(w_ptr + where + n * bytes_a_row, mask=ok, other=0.0)
+                if even and full:  # noqa: SIM108
+                    up = tl.load(w_ptr + where + n * bytes_a_row)
+                else:
+                    up = tl.load(w_ptr + where + n * bytes_a_row, mask=ok, other=0.0)
                 ups += up.to(tl.float32) * x[None, :]
     y = tl.sum(sums, axis=1)
     z = tl.sum(ups, axis=1)
@@ -239,7 +250,8 @@ def _multiply(
     _product[grid](
         x, gamma if gamma is not None else x, weight.data, weight.scale if form else x,
         add if add is not None else x, y, n, k, eps, batch, block_n, block_k, form, gamma is not None, gated,
-        add is not None, GROUP, width % block_k == 0, _chained(x), unroll, num_warps=warps, **_launch(x),
+        add is not None, GROUP, width % block_k == 0, n % block_n == 0, _chained(x), unroll, num_warps=warps,
+        **_launch(x),
     )  # fmt: skip
     return y
 
