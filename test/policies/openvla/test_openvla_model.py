@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,10 @@ import openvla_checkpoint as tiny  # noqa: E402
 
 from vla_ros.actions.tokens import TokenCodec  # noqa: E402
 from vla_ros.errors import InstructionError, ObservationError, PolicyError  # noqa: E402
+from vla_ros.policies.openvla.checkpoint import load_model  # noqa: E402
 from vla_ros.policies.openvla.config import OpenVlaConfig, read_config  # noqa: E402
 from vla_ros.policies.openvla.factory import tower_sizes  # noqa: E402
+from vla_ros.policies.openvla.llama import LlamaConfig  # noqa: E402
 from vla_ros.policies.openvla.loss import IGNORED, action_loss  # noqa: E402
 from vla_ros.policies.openvla.model import OpenVlaModel  # noqa: E402
 from vla_ros.policies.openvla.preprocess import center_crop, pixels  # noqa: E402
@@ -306,6 +309,9 @@ def test_the_prompt_of_both_generations(tmp_path: Path) -> None:
         ({"image_resize_strategy": "squash"}, "image_resize_strategy is 'squash', known are resize-naive"),
         ({"image_sizes": [28, 56]}, "must be one size"),
         ({"image_sizes": ["28"]}, "must be one size"),
+        ({"timm_model_ids": [["x"]]}, "timm_model_ids must be a list of names"),
+        ({"text_config": {**tiny.TEXT, "num_hidden_layers": "2"}}, "num_hidden_layers of text_config is '2'"),
+        ({"text_config": {**tiny.TEXT, "rms_norm_eps": -1.0}}, "rms_norm_eps of text_config is -1.0"),
         ({"n_action_bins": 128}, "n_action_bins is 128, but only 256"),
         ({"text_config": [1]}, "text_config must be a mapping"),
         ({"pad_to_multiple_of": 32000}, "leaves no room for 256 action tokens"),
@@ -327,3 +333,78 @@ def test_a_configuration_that_is_no_file(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(PolicyError, match=message):
             read_config(tmp_path)
+
+
+def test_a_thousand_hostile_configurations(tmp_path: Path) -> None:
+    """Each is read or refused in a sentence, and a model can be planned for what is read."""
+    random = np.random.default_rng(11)
+    tiny.write_config(tmp_path)
+    good = json.loads((tmp_path / "config.json").read_text())
+    odd = [
+        None,
+        -1,
+        0,
+        1,
+        7,
+        2**70,
+        1.5,
+        "x",
+        "llama",
+        True,
+        [],
+        [1],
+        ["x"],
+        [[1]],
+        {},
+        {"a": 1},
+        float("inf"),
+    ]
+    refused = 0
+    for _ in range(1000):
+        table = json.loads(json.dumps(good))
+        for _ in range(random.integers(1, 4)):
+            inner = table["text_config"] if isinstance(table["text_config"], dict) else {}
+            section = inner if random.random() < 0.4 else table
+            keys = [key for key in section if key != "norm_stats"] or ["x"]
+            section[keys[random.integers(len(keys))]] = odd[random.integers(len(odd))]
+        (tmp_path / "config.json").write_text(json.dumps(table))
+        try:
+            read = read_config(tmp_path, tower_sizes(tiny.TOWERS))
+            LlamaConfig.from_mapping(read.text, read.source)
+        except PolicyError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 200 < refused < 1000
+
+
+@pytest.mark.parametrize("vlm", ["prism-dinosiglip-224px+7b", "siglip-224px+7b"])
+def test_a_folder_of_the_original_training_code(tmp_path: Path, vlm: str) -> None:
+    """Its configuration, statistics and .pt file give the model that they were made of."""
+    dino = "dino" in vlm
+    text = {key: value for key, value in tiny.TEXT.items() if key != "model_type"}
+    tiny.write_tokenizer(tmp_path)
+    (tmp_path / "dataset_statistics.json").write_text(json.dumps({"bridge_orig": {"action": tiny.ACTION}}))
+    run = {"vla": {"base_vlm": vlm}, "image_sizes": tiny.SIZE, "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(run))
+    config = read_config(tmp_path, tower_sizes(tiny.TOWERS))
+    assert len(config.towers) == 1 + dino and config.conversation != dino
+    assert config.text["rms_norm_eps"] == 1e-5 and "bridge_orig" in config.statistics
+    made = tiny.random_model(config)
+    parts: dict[str, dict[str, Any]] = {"vision_backbone": {}, "projector": {}, "llm_backbone": {}}
+    layers = {"fc1": "projector.0", "fc2": "projector.2", "fc3": "projector.4"}
+    for name, value in made.state_dict().items():
+        part, _, rest = name.partition(".")
+        if part == "vision_backbone":
+            tower, _, rest = rest.partition(".")
+            second = tower == "fused_featurizer"
+            tower = ("siglip_featurizer" if second else "dino_featurizer") if dino else "featurizer"
+            parts[part][f"{tower}.{rest.replace('scale_factor', 'gamma')}"] = value
+        elif part == "projector":
+            parts[part][f"{layers[rest[:3]]}{rest[3:]}"] = value
+        else:
+            parts["llm_backbone"][f"llm.{rest}"] = value
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"model": parts}, tmp_path / "checkpoints" / "step-000100-epoch-01-loss=1.0.pt")
+    again = load_model(tmp_path, config, torch.device("cpu"), torch.float32)
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, made.state_dict()[name]), name

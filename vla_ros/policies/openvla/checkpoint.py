@@ -12,7 +12,7 @@ from vla_ros.policies.checkpoints.safetensors_shards import Shards, load_into
 from vla_ros.policies.openvla.config import OpenVlaConfig
 from vla_ros.policies.openvla.model import OpenVlaModel, unused
 
-PATTERNS = ("*.json", "tokenizer.model", "*.safetensors")
+PATTERNS = ("*.json", "tokenizer.model", "*.safetensors", "checkpoints/*.pt")
 """Files of a checkpoint; the code that lies beside them is not fetched."""
 LIGHT = ("*.json", "tokenizer.model")
 """Those of them that say all but the weights."""

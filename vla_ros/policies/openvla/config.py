@@ -104,9 +104,13 @@ def read_config(folder: Path, towers: Mapping[str, TowerConfig] = TOWERS) -> Ope
     """
     path = folder / CONFIG
     given = read_json(path)
+    if isinstance(given.get("vla"), dict):
+        given = _of_training_run(given, given["vla"])
     if given.get("model_type", "openvla") not in ("openvla", "prismatic"):
         raise PolicyError(f"{path} describes a model of type '{given['model_type']}', not openvla.")
     names = given.get("timm_model_ids") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PolicyError(f"{path}: timm_model_ids must be a list of names, not {names!r:.60}.")
     unknown = [name for name in names if name not in towers]
     if not names or unknown:
         raise PolicyError(
@@ -120,15 +124,17 @@ def read_config(folder: Path, towers: Mapping[str, TowerConfig] = TOWERS) -> Ope
     if resizing not in RESIZING:
         raise PolicyError(f"{path}: image_resize_strategy is '{resizing}', known are {', '.join(RESIZING)}.")
     sizes = given.get("image_sizes") or [224]
-    if len(set(sizes)) != 1 or not isinstance(sizes[0], int) or not PATCH <= sizes[0] <= 1024:
+    sizes = sizes if isinstance(sizes, list) else [sizes]
+    if not all(_natural(size) and size == sizes[0] for size in sizes) or not PATCH <= sizes[0] <= 1024:
         raise PolicyError(f"{path}: image_sizes is {sizes}, but must be one size of {PATCH} to 1024 pixels.")
     if given.get("n_action_bins", BINS) != BINS:
         raise PolicyError(f"{path}: n_action_bins is {given['n_action_bins']}, but only {BINS} is supported.")
     text = given.get("text_config") or {}
     if not isinstance(text, dict):
         raise PolicyError(f"{path}: text_config must be a mapping.")
+    _check_text(text, path)
     rows, filler = text.get("vocab_size", 32064), given.get("pad_to_multiple_of", 64)
-    if not isinstance(rows, int) or not isinstance(filler, int) or rows - filler < BINS:
+    if not isinstance(rows, int) or not isinstance(filler, int) or not BINS <= rows - filler <= rows:
         raise PolicyError(f"{path}: vocab_size {rows} less {filler} leaves no room for {BINS} action tokens.")
     statistics = folder / STATISTICS
     table = read_json(statistics) if statistics.is_file() else given.get("norm_stats") or {}
@@ -136,6 +142,37 @@ def read_config(folder: Path, towers: Mapping[str, TowerConfig] = TOWERS) -> Ope
         tuple(towers[name] for name in names), sizes[0], resizing, text, rows - filler,
         "vicuna" in str(given.get("llm_backbone_id", "")), table, str(path),
     )  # fmt: skip
+
+
+def _of_training_run(given: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the original's conversion writes for a folder of its training code (prismatic/conf/vla.py).
+
+    Training ran on Llama's own configuration, whose epsilon is not the default that the converted one has.
+    """
+    name = str(run.get("base_vlm", ""))
+    dino = ["vit_large_patch14_reg4_dinov2.lvd142m"] if "dinosiglip" in name else []
+    siglip = ["vit_so400m_patch14_siglip_224"] if "siglip" in name else []
+    text = given.get("text_config", {})
+    return {
+        "timm_model_ids": dino + siglip,
+        "image_sizes": given.get("image_sizes", 224),
+        "llm_backbone_id": "llama2-7b-pure" if name.startswith("prism") else "vicuna-v15-7b",
+        "text_config": {"rms_norm_eps": 1e-5, **text} if isinstance(text, dict) else text,
+    }
+
+
+def _check_text(text: Mapping[str, Any], path: Path) -> None:
+    """Sizes are whole numbers above 0, the rest numbers above 0."""
+    for key, value in text.items():
+        whole = key.startswith(("num_", "max_")) or key.endswith("_size") or key == "head_dim"
+        if value is None or not (whole or key in ("rms_norm_eps", "rope_theta")):
+            continue
+        if not (_natural(value) if whole else isinstance(value, (int, float)) and 0.0 < value < 1e12):
+            raise PolicyError(f"{path}: {key} of text_config is {value!r:.30}, but must be a number above 0.")
+
+
+def _natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def read_json(path: Path) -> dict[str, Any]:
