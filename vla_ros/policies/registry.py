@@ -50,6 +50,13 @@ _FAMILIES = {
         ("torch", "PIL"),
     ),
     "octo": Family("vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")),
+    "remote": Family(
+        "vla_ros.policies.remote",
+        "make_remote",
+        "a policy on another machine, in openpi's wire form",
+        ("msgpack", "websockets"),
+        isolated=False,
+    ),
     "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
 }
 """Every policy by its name."""
