@@ -287,6 +287,31 @@ def policy_export(
     raise typer.Exit(run(name, checkpoint, out, parsed_options(option or [])))
 
 
+@policies.command("serve")
+@plain_errors
+def policy_serve(
+    robot: Robot = "panda",
+    policy: Policy = "",
+    checkpoint: Checkpoint = "",
+    option: Option = None,
+    action_space: ActionSpace = "",
+    rate: Rate = 0.0,
+    host: Annotated[
+        str, typer.Option(help="Address; other than this machine's own needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any that is free.")] = 8000,
+    token_file: Annotated[str, typer.Option(help="File with the token that clients must show.")] = "",
+    certificate: Annotated[str, typer.Option(help="TLS certificate (PEM); with --key.")] = "",
+    key: Annotated[str, typer.Option(help="Key of the certificate (PEM).")] = "",
+    layout: Annotated[str, typer.Option(help="Names in the messages: vla_ros, droid or libero.")] = "vla_ros",
+) -> None:
+    """Serve a policy to robots elsewhere, and to clients of openpi, until Ctrl-C."""
+    from vla_ros.commands.serve import serve as run
+
+    contract = _contract(robot, policy, checkpoint, option, action_space, rate)
+    raise typer.Exit(run(contract, host, port, token_file, certificate, key, layout))
+
+
 def main() -> None:
     """Entry point of the `vla-ros` script."""
     app()
