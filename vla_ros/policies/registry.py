@@ -50,6 +50,12 @@ _FAMILIES = {
         ("torch", "PIL"),
     ),
     "octo": Family("vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")),
+    "rt2": Family(
+        "vla_ros.policies.rt2",
+        "make_rt2",
+        "RT-2's recipe on any vision-language model",
+        ("torch", "transformers"),
+    ),
     "remote": Family(
         "vla_ros.policies.remote",
         "make_remote",
