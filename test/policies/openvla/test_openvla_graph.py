@@ -1,0 +1,87 @@
+"""Small random models in the live graph: tokens and chunks from another process move the simulated robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra 'torch' is not installed")
+pytest.importorskip("tokenizers", reason="the extra 'torch' is not installed")
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("mujoco", reason="MuJoCo is not installed")
+
+import openvla_checkpoint as tiny
+import torch
+
+from vla_ros.bringup.graph import GraphOptions
+from vla_ros.bringup.session import EpisodeRefusedError, prepared, session
+from vla_ros.evaluation.judge import judge_run
+from vla_ros.evaluation.run_data import load_run
+from vla_ros.policies.openvla.oft.heads import ActionHead, StateProjector
+from vla_ros.robots import load_robot
+
+SECONDS = 20.0
+ROBOT = "panda"
+SCALE = [0.004] * 3 + [0.02] * 3 + [1.0]
+GENTLE = {
+    **tiny.ACTION,
+    "q01": [-value for value in SCALE[:6]] + [0.0],
+    "q99": SCALE,
+}
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+
+
+def openvla(folder: Path) -> dict[str, Any]:
+    tiny.write_checkpoint(folder, statistics={"kitchen": {"action": GENTLE}})
+    return {"constrained": True}
+
+
+def openvla_oft(folder: Path) -> dict[str, Any]:
+    statistics = {"kitchen": {"action": GENTLE, "proprio": tiny.proprio(7)}}
+    tiny.write_checkpoint(folder, statistics=statistics)
+    torch.manual_seed(0)
+    for name, part in (("action_head", ActionHead(32, 7)), ("proprio_projector", StateProjector(7, 32))):
+        table = {f"module.{key}": value.detach() for key, value in part.state_dict().items()}
+        torch.save(table, folder / f"{name}--1_checkpoint.pt")
+    return {"chunk": 8, "state": "bridge"}
+
+
+@pytest.mark.parametrize("make", [openvla, openvla_oft], ids=lambda make: make.__name__)
+def test_a_random_model_moves_the_robot_within_all_limits(tmp_path: Path, make: Any) -> None:
+    folder = tmp_path / "checkpoint"
+    policy_options = {"checkpoint": str(folder), "device": "cpu", "towers": tiny.TOWERS, **make(folder)}
+    robot = load_robot(ROBOT)
+    for attempt in range(3):
+        # on a machine busy with other work a late robot is stopped and a late step left out, as it must be
+        place = tmp_path / str(attempt)
+        place.mkdir()
+        options = GraphOptions(
+            robot=ROBOT, policy=make.__name__, policy_options=policy_options, record=str(place / "bag"),
+            record_cameras=False, timeout=SECONDS, rate=2.0,
+        )  # fmt: skip
+        with session(prepared(options, place), place, lambda *_: None) as running:
+            running.wait_up()
+            try:
+                result = running.run_episode("", "pick up the red block", 0)
+            except EpisodeRefusedError as error:
+                if "STOPPED" in str(error):
+                    continue
+                raise
+        run = load_run(place / "bag", robot)
+        verdict = judge_run(run, robot)
+        assert verdict.violations == (), verdict.sentence()
+        speed = np.abs(run.setpoints.velocities).max(axis=1)
+        if result.seconds > SECONDS - 1.0 and (speed > 0.01).sum() > 100:
+            break
+    else:
+        pytest.fail(f"The robot never moved until the end, lastly: {result.reason}")
+    rate = len(run.chunks.sent) / result.seconds
+    print(f"{make.__name__}: {rate:.1f} answers a second, {speed.max():.2f} rad/s")
+    assert rate > 0.5
