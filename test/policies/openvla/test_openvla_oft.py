@@ -15,6 +15,7 @@ pytest.importorskip("transformers", reason="the extra 'torch' is not installed")
 pytest.importorskip("tokenizers", reason="the extra 'torch' is not installed")
 
 import openvla_checkpoint as tiny  # noqa: E402
+from oft_checkpoint import CHUNK, STATE, WIDTH, assembled, write_film, write_parts  # noqa: E402
 from oft_reading import second_reading  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -24,7 +25,6 @@ from vla_ros.policies.openvla.engine import PRECISIONS  # noqa: E402
 from vla_ros.policies.openvla.model import OpenVlaModel  # noqa: E402
 from vla_ros.policies.openvla.oft import make_openvla_oft  # noqa: E402
 from vla_ros.policies.openvla.oft.checkpoint import load_oft  # noqa: E402
-from vla_ros.policies.openvla.oft.film import Film  # noqa: E402
 from vla_ros.policies.openvla.oft.heads import ActionHead, StateProjector  # noqa: E402
 from vla_ros.policies.openvla.oft.images import lanczos, prepare  # noqa: E402
 from vla_ros.policies.openvla.oft.model import OftModel  # noqa: E402
@@ -38,7 +38,6 @@ from vla_ros.robots import load_robot  # noqa: E402
 PANDA = load_robot("panda")
 PRIMARY, WRIST = list(PANDA.cameras)[:2]
 CPU = torch.device("cpu")
-WIDTH, CHUNK, STATE = 32, 8, 8
 HEAD, TOLD = "action_head--150000_checkpoint.pt", "proprio_projector--150000_checkpoint.pt"
 STATISTICS = {"libero_spatial_no_noops": {"action": tiny.ACTION, "proprio": tiny.proprio(STATE)}}
 OPTIONS: dict[str, Any] = {"towers": tiny.TOWERS, "device": "cpu", "action_space": "bridge"}
@@ -50,21 +49,6 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def randomised(module: Any, seed: int) -> Any:
-    torch.manual_seed(seed)
-    for parameter in module.requires_grad_(False).parameters():
-        parameter.copy_(torch.randn(parameter.shape) * 0.5 * (parameter.shape[-1] ** -0.5))
-    return module
-
-
-def assembled(base: OpenVlaModel, film: bool, state: bool = True) -> OftModel:
-    return OftModel(
-        base, randomised(ActionHead(WIDTH, 7), 1), CHUNK,
-        randomised(StateProjector(STATE, WIDTH), 2) if state else None,
-        randomised(Film(base.vision_backbone, WIDTH), 3) if film else None,
-    ).eval()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -138,52 +122,6 @@ def test_weights_in_few_bits_are_near(base: OpenVlaModel) -> None:
         assert 0.0 < np.abs(values - exact).max() < 0.3, precision
 
 
-def write_parts(folder: Path, model: OftModel, prefix: str = "module.") -> None:
-    """As the original saves them after training on several GPUs."""
-
-    def save(name: str, part: Any) -> None:
-        table = {prefix + key: value.clone() for key, value in part.state_dict().items()}
-        torch.save(table, folder / f"{name}--150000_checkpoint.pt")
-
-    save("action_head", model.head)
-    if model.state is not None:
-        save("proprio_projector", model.state)
-
-
-def write_film(folder: Path, model: OftModel, rank: int = 32) -> dict[str, Any]:
-    """The wrapped vision backbone with adapters that are not merged; the weights it stands for."""
-    assert model.film is not None
-    table, plain = {}, {}
-    for name, value in model.base.vision_backbone.state_dict().items():
-        value = value * 0.9
-        key = "vision_backbone." + name
-        if ".blocks." in name:
-            key = key.replace(".norm1.", ".block.norm1.").replace(".norm2.", ".block.norm2.")
-            for part in ("attn", "mlp", "ls1", "ls2"):
-                key = key.replace(f".{part}.", f".block.{part}.")
-        plain[name] = value.clone()
-        if name.endswith("attn.qkv.weight") or name.endswith("patch_embed.proj.weight"):
-            stem = key.removesuffix(".weight")
-            a, b = torch.randn(rank, *value.shape[1:]) * 0.02, torch.randn(len(value), rank) * 0.02
-            table[f"{stem}.base_layer.weight"] = value
-            table[f"{stem}.lora_A.default.weight"] = a
-            table[f"{stem}.lora_B.default.weight"] = b if value.dim() == 2 else b[:, :, None, None]
-            plain[name] += min(rank, 16) / rank * torch.einsum("or,r...->o...", b, a)
-        elif name.endswith(("attn.qkv.bias", "patch_embed.proj.bias")):
-            table[key.replace(".bias", ".base_layer.bias")] = value
-        else:
-            table[key] = value
-    for name, value in model.film.state_dict().items():
-        table["vision_backbone." + name] = value
-    # the last block and the norm are there, and nobody looks at them
-    last = model.base.config.towers[0].depth - 1
-    table[f"vision_backbone.featurizer.blocks.{last}.scale.weight"] = torch.ones(2)
-    table[f"vision_backbone.featurizer.blocks.{last}.block.norm1.weight"] = torch.ones(2)
-    table["vision_backbone.featurizer.norm.weight"] = torch.ones(2)
-    torch.save(table, folder / "vision_backbone--150000_checkpoint.pt")
-    return plain
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OftModel]:
     folder = tmp_path_factory.mktemp("oft")
@@ -218,6 +156,32 @@ def test_film_brings_its_towers(checkpoint: tuple[Path, OftModel], tmp_path: Pat
     assert again.film is not None and filmed.film is not None
     for name, value in again.film.state_dict().items():
         assert torch.equal(value, filmed.film.state_dict()[name]), name
+
+
+def test_film_that_does_not_fit(checkpoint: tuple[Path, OftModel], tmp_path: Path) -> None:
+    folder, model = checkpoint
+    for file in folder.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    write_film(tmp_path, assembled(model.base, True))
+    path = tmp_path / "vision_backbone--150000_checkpoint.pt"
+    good = {name: value.clone() for name, value in torch.load(path, weights_only=True).items()}
+    stem = "vision_backbone.featurizer.blocks.0.block.attn.qkv"
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({f"{stem}.base_layer.weight": None}, "lacks 'vision_backbone.featurizer.blocks.0.attn.qkv.weight'"),
+        ({"vision_backbone.more": torch.ones(1)}, "has too many tensors: 'vision_backbone.more'"),
+        ({f"{stem}.base_layer.bias": torch.ones(1)}, r"has shape \(1,\), but \(48,\) is due"),
+        ({f"{stem}.lora_A.default.weight": None}, "lacks a half or its weight, or does not fit it"),
+        ({f"{stem}.lora_B.default.weight": torch.ones(3, 32)}, "lacks a half or its weight, or does not fit"),
+        (
+            {"vision_backbone.featurizer.blocks.0.scale.bias": None},
+            "lacks tensors: featurizer.blocks.0.scale.bias",
+        ),
+    ]
+    for change, message in changes:
+        table = {name: value for name, value in {**good, **change}.items() if value is not None}
+        torch.save(table, path)
+        with pytest.raises(PolicyError, match=message):
+            loaded(tmp_path, tmp_path, model)
 
 
 def test_an_adapter_is_merged_into_its_base(checkpoint: tuple[Path, OftModel], tmp_path: Path) -> None:

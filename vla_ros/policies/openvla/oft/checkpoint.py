@@ -125,42 +125,48 @@ def _film(path: Path, model: OpenVlaModel, width: int, device: torch.device, dty
         film, added, device, dtype, source=str(path),
         ignore=lambda name: any(name.startswith(one) for one in last.values()),
     )  # fmt: skip
-    _replace(model.vision_backbone, _without_adapters(towers, path), model.config, path, device, dtype)
+    _replace(model.vision_backbone, towers, model.config, path, device, dtype)
     return film
-
-
-def _without_adapters(table: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Weights with their low-rank updates merged."""
-    plain: dict[str, Tensor] = {}
-    halves: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in table.items():
-        found = _LORA.fullmatch(name)
-        if found is None:
-            plain[name] = tensor
-        else:
-            halves.setdefault(f"{found[1]}.weight", {})[found[2]] = tensor
-    for name, pair in halves.items():
-        if set(pair) != {"A", "B"} or name not in plain:
-            raise PolicyError(f"{path}: the adapter of '{name}' lacks a half or its weight.")
-        rank = pair["A"].shape[0]
-        update = product(pair["A"], pair["B"]) * (min(rank, LARGEST_ALPHA) / rank)
-        if update.shape != plain[name].shape:
-            raise PolicyError(f"{path}: the adapter of '{name}' does not fit it.")
-        plain[name] = plain[name].float() + update
-    return plain
 
 
 def _replace(
     vision: nn.Module, table: Mapping[str, Tensor], config: OpenVlaConfig, path: Path,
     device: torch.device, dtype: torch.dtype,
 ) -> None:  # fmt: skip
-    wanted = {name: tensor for name, tensor in table.items() if not unused(name, config)}
-    own = {f"vision_backbone.{name}": value.shape for name, value in vision.named_parameters()}
-    for name in own.keys() ^ wanted.keys():
-        raise PolicyError(f"{path} {'lacks' if name in own else 'has too many tensors:'} '{name}'.")
+    """The file's weights in place of the module's, low-rank updates merged, one at a time."""
+    wanted: dict[str, Tensor] = {}
+    halves: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in table.items():
+        found = _LORA.fullmatch(name)
+        own = name if found is None else f"{found[1]}.weight"
+        if unused(own, config):
+            continue
+        if found is None:
+            wanted[name] = tensor
+        else:
+            halves.setdefault(own, {})[found[2]] = tensor
+    places = {f"vision_backbone.{name}": value.shape for name, value in vision.named_parameters()}
+    for name in sorted(places.keys() ^ wanted.keys()):
+        raise PolicyError(f"{path} {'lacks' if name in places else 'has too many tensors:'} '{name}'.")
     for name, tensor in wanted.items():
-        if tensor.shape != own[name]:
+        if tensor.shape != places[name]:
             raise PolicyError(
-                f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, but {tuple(own[name])} is needed."
+                f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, but {tuple(places[name])} is due."
             )
+    for name, pair in halves.items():
+        if set(pair) != {"A", "B"} or name not in wanted or not _fits(pair, wanted[name]):
+            raise PolicyError(
+                f"{path}: the adapter of '{name}' lacks a half or its weight, or does not fit it."
+            )
+    for name, tensor in wanted.items():
+        if name in halves:
+            a, b = halves[name]["A"], halves[name]["B"]
+            tensor = tensor.float() + product(a, b) * (min(len(a), LARGEST_ALPHA) / len(a))
         put(vision, name.removeprefix("vision_backbone."), tensor, device, dtype)
+
+
+def _fits(pair: Mapping[str, Tensor], weight: Tensor) -> bool:
+    a, b = pair["A"], pair["B"]
+    return a.dim() == b.dim() == weight.dim() and len(a) > 0 and b.shape[:2] == (len(weight), len(a)) and (
+        a.shape[1:] == weight.shape[1:]
+    )  # fmt: skip
