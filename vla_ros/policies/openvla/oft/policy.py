@@ -101,7 +101,8 @@ class OftPolicy:
         Raises `InstructionError` for an empty instruction, `PolicyError` before `load`.
         """
         self._ids = self._question(instruction)
-        self._warm_up(self._ids)
+        if self._runner.captures:
+            self._warm_up(self._ids)
 
     def infer(self, observation: Observation) -> PolicyOutput:
         """A chunk (horizon, dimension) of normalised actions.  Raises `PolicyError`, `ObservationError`."""

@@ -67,6 +67,11 @@ class Runner:
             self._ops = kernels
             self._product = kernels.MatrixProducts(self._form)
 
+    @property
+    def captures(self) -> bool:
+        """Whether a prompt of a new length takes a moment, for its graph is made first."""
+        return self._gpu
+
     @torch.no_grad()
     def generate(
         self, images: Tensor, prompts: Sequence[NDArray[np.int64]], states: NDArray[np.float32] | None
