@@ -1,6 +1,6 @@
 """Octo on a CPU: ONNX Runtime in fp32 and int8 beside the plain torch forward, with the roofline.
 
-`python benchmarks/octo_cpu.py --json benchmarks/results/octo_cpu.json`.  The weights are random and of full
+`python -m benchmarks.octo_cpu --json benchmarks/results/octo_cpu.json`.  The weights are random and of full
 size, so it runs anywhere; time does not depend on them.  Every variant runs in a process of its own.  The
 instruction's encoder runs once per instruction and is not part of an answer.
 """

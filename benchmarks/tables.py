@@ -226,6 +226,20 @@ def adversary_rows(document: Document) -> list[Rows]:
     ]
 
 
+def policy_rows(document: Document) -> list[Rows]:
+    """The tables of `policy_latency.py`."""
+    from benchmarks.policy_latency import rows
+
+    return rows(document)
+
+
+def octo_rows(document: Document) -> list[Rows]:
+    """The tables of `octo_cpu.py`."""
+    from benchmarks.octo_cpu import rows
+
+    return rows(document["octo"])
+
+
 MAKERS = {
     "adversary": adversary_rows,
     "chunk_execution": chunk_rows,
@@ -233,6 +247,8 @@ MAKERS = {
     "safety_cycle": safety_rows,
     **{f"eval_{robot}{late}": eval_rows for robot in ("panda", "widowx", "ur5") for late in ("", "_delay")},
     "replay_bridge": replay_rows,
+    "policy_latency": policy_rows,
+    "octo_cpu": octo_rows,
 }
 
 
