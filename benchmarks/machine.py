@@ -17,7 +17,8 @@ from typing import Any
 from vla_ros.errors import ConfigurationError
 
 PACKAGES = (
-    "rclpy", "numpy", "pin", "daqp", "ruckig", "opencv-python-headless", "torch", "transformers", "onnxruntime"
+    "rclpy", "numpy", "pin", "daqp", "ruckig", "opencv-python-headless", "torch", "transformers",
+    "onnxruntime",
 )  # fmt: skip
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).resolve().parents[1]

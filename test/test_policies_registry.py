@@ -12,7 +12,13 @@ import pytest
 from vla_ros.contract import load_contract, preflight
 from vla_ros.errors import PolicyError
 from vla_ros.policies.base import Policy
-from vla_ros.policies.registry import contract_policy, make_policy, policy_names, policy_requirements
+from vla_ros.policies.registry import (
+    contract_policy,
+    family,
+    make_policy,
+    policy_names,
+    policy_requirements,
+)
 from vla_ros.robots import load_robot
 
 PANDA = load_robot("panda")
@@ -73,3 +79,21 @@ def test_importing_the_registry_imports_no_family() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_light_policies_pay_for_no_model() -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    code = (
+        "import sys, vla_ros.nodes.inference, vla_ros.nodes.chunker; "
+        "print([m for m in ('msgpack', 'torch', 'vla_ros.policies.process.isolated') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_models_run_in_a_process_of_their_own() -> None:
+    assert [name for name in policy_names() if not family(name).isolated] == [
+        "visual_servo",
+        "replay",
+        "remote",
+    ]
