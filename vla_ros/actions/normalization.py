@@ -48,7 +48,7 @@ class ActionStatistics:
 
     @classmethod
     def from_mapping(cls, entry: Mapping[str, Any], source: str = "") -> ActionStatistics:
-        """From one "action" entry of a dataset_statistics.json: q01 (p01), q99 (p99), mean, std, min, max, mask.
+        """From an "action" entry of dataset_statistics.json: q01, q99 (p01, p99), mean, std, min, max, mask.
 
         Raises `ActionError` when it is no such entry, or its numbers are not finite, of different lengths or
         in the wrong order.
