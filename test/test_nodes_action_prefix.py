@@ -126,7 +126,9 @@ class Conversation:
 @pytest.fixture(autouse=True)
 def families(monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (plain, conditioned):
-        monkeypatch.setitem(registry._FAMILIES, make.__name__, (__name__, make.__name__))
+        monkeypatch.setitem(
+            registry._FAMILIES, make.__name__, registry.Family(__name__, make.__name__, isolated=False)
+        )
     # however busy the machine: only what is meant to be too old is
     monkeypatch.setattr("vla_ros.nodes.inference.FRESH", 20.0)
 

@@ -85,6 +85,14 @@ class Bench:
         self.recording = self.doubles.recording
         self.rivals: list[Any] = []
         """Publishers that do not belong on the command topic, and their timers."""
+        try:
+            self._start(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, path: Path) -> None:
+        kind = self.kind
         told = {"contract": str(path), "simulated": True, "use_sim_time": kind.clock}
         for name in (*kind.managed, "watchdog"):
             if name == "inference":

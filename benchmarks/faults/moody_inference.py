@@ -52,5 +52,6 @@ def make_moody(
 
 
 if __name__ == "__main__":
-    registry._FAMILIES["replay"] = ("benchmarks.faults.moody_inference", "make_moody")
+    moody = registry.Family("benchmarks.faults.moody_inference", "make_moody", isolated=False)
+    registry._FAMILIES["replay"] = moody
     sys.exit(main())

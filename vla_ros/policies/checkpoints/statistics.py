@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vla_ros.errors import PolicyError
+from vla_ros.actions.normalization import ActionStatistics, Normalization, NormalizationKind
+from vla_ros.errors import ActionError, PolicyError
 
 
 def select(table: Mapping[str, Any], key: str, source: str) -> tuple[str, Mapping[str, Any]]:
@@ -18,7 +19,9 @@ def select(table: Mapping[str, Any], key: str, source: str) -> tuple[str, Mappin
 
     Raises `PolicyError` for an unknown key, or when there are several and none was chosen; lists them.
     """
-    if not isinstance(table, Mapping) or not table:
+    if not isinstance(table, Mapping):
+        raise PolicyError(f"The statistics of {source} must be a mapping from data set to statistics.")
+    if not table:
         raise PolicyError(f"{source} holds no statistics of any data set.")
     names = ", ".join(str(name) for name in table)
     if not key:
@@ -33,3 +36,22 @@ def select(table: Mapping[str, Any], key: str, source: str) -> tuple[str, Mappin
     if not isinstance(entry, Mapping):
         raise PolicyError(f"The entry '{key}' of {source} is no map.")
     return key, entry
+
+
+def scaling(
+    entry: Mapping[str, Any], key: str, kind: NormalizationKind, source: str, section: str = "action"
+) -> Normalization:
+    """How the actions of a data set, or another section of its entry, are scaled.
+
+    Raises `PolicyError` when the entry has no such section, or one that is malformed.
+    """
+    found = entry.get(section)
+    if not isinstance(found, Mapping):
+        raise PolicyError(f"The statistics of '{key}' in {source} have no section '{section}'.")
+    try:
+        statistics = ActionStatistics.from_mapping(found, f"'{key}' in {source}")
+    except (ActionError, TypeError, ValueError) as error:
+        raise PolicyError(
+            f"The {section} statistics of '{key}' in {source} are malformed: {error}."
+        ) from error
+    return Normalization(key, kind, statistics)

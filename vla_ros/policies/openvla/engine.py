@@ -9,9 +9,9 @@ On a CPU the same steps run as plain tensor operations, in fp32.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from vla_ros.errors import PolicyError
 from vla_ros.policies.openvla import engine_ops
 from vla_ros.policies.openvla.engine_layers import FusedLlama, fuse
+from vla_ros.policies.openvla.engine_read import Reader, StageClock, record
 from vla_ros.policies.openvla.llama import KVCache, Llama, rotary_table
 from vla_ros.policies.openvla.quantization import Weight
 
@@ -118,7 +119,7 @@ class Engine:
 
         Raises `PolicyError` for a precision that the device or the sizes do not allow.
         """
-        self._form = check_precision(precision, device)
+        form = check_precision(precision, device)
         self._device = device
         self._count = tokens
         self._offset = 0 if allowed is None else allowed[0]
@@ -126,22 +127,23 @@ class Engine:
         self._config = language.config
         self._dtype = language.model.norm.weight.dtype
         self._vision, self._projector = model.vision_backbone, model.projector
-        self._fused: FusedLlama = fuse(language, self._form, allowed)
+        self._fused: FusedLlama = fuse(language, form, allowed)
         self._gpu = device.type == "cuda"
         self._ops: Any = engine_ops
         if self._gpu:
             from vla_ros.policies.openvla import kernels
 
             self._ops = kernels
-            self._product = kernels.MatrixProducts(self._form)
         self._turn = rotary_table(self._config, self._config.max_position_embeddings, device)
+        self._reader = Reader(self._fused, self._turn, self._config.rms_norm_eps, form, self._gpu)
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._pool: Any = torch.cuda.graph_pool_handle() if self._gpu else None
 
     @torch.no_grad()
     def warm_up(self, batch: int, prompt: int, image: tuple[int, int, int]) -> None:
-        """Capture the graphs for a batch of prompts up to so long and images (channels, h, w)."""
-        self._shape(batch, prompt, image)
+        """Record the graphs, where there are any, for prompts so long and images (channels, h, w)."""
+        if self._gpu:
+            self._shape(batch, prompt, image)
 
     @torch.no_grad()
     def generate(self, images: Tensor, prompts: Sequence[NDArray[np.int64]]) -> Generation:
@@ -153,22 +155,20 @@ class Engine:
         """
         longest = max(len(prompt) for prompt in prompts)
         shape = self._shape(len(prompts), longest, (images.shape[1], images.shape[2], images.shape[3]))
-        marks = [self._mark()]
+        clock = StageClock(self._gpu)
         shape.staged.copy_(images)
         shape.images.copy_(shape.staged, non_blocking=True)
         if shape.prompts is None or [one.tobytes() for one in prompts] != shape.prompts:
             self._put_prompts(shape, prompts)
-        marks.append(self._mark())
+        clock.mark()
         for index, step in enumerate((self._see, self._read, self._answer)):
             if shape.graphs:
                 shape.graphs[index].replay()
             else:
                 step(shape)
-            marks.append(self._mark())
+            clock.mark()
         answer = shape.tokens.cpu().numpy()
-        names = ("upload", "vision", "prefill", "decode")
-        spans = [self._between(a, b) for a, b in zip(marks, marks[1:], strict=False)]
-        return Generation(answer, dict(zip(names, spans, strict=True)))
+        return Generation(answer, clock.seconds(("upload", "vision", "prefill", "decode")))
 
     def _put_prompts(self, shape: _Shape, prompts: Sequence[NDArray[np.int64]]) -> None:
         ids = np.zeros((shape.batch, shape.prompt), dtype=np.int64)
@@ -203,24 +203,9 @@ class Engine:
         return shape
 
     def _capture(self, shape: _Shape) -> None:
-        """Run every step once, so that kernels are compiled and libraries ready, then record it."""
         for step in (self._see, self._read, self._answer):
-            self._aside(step, shape)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                step(shape)
-            shape.graphs.append(graph)
-            graph.replay()
+            shape.graphs.append(record(partial(step, shape), self._device, self._pool))
         torch.cuda.synchronize(self._device)
-
-    def _aside(self, step: Callable[[_Shape], None], shape: _Shape) -> None:
-        cuda: Any = torch.cuda
-        stream = cuda.Stream(self._device)
-        stream.wait_stream(cuda.current_stream(self._device))
-        with cuda.stream(stream):
-            for _ in range(2):
-                step(shape)
-        cuda.current_stream(self._device).wait_stream(stream)
 
     def _see(self, shape: _Shape) -> None:
         """Images to patches in the language model's space; two towers work side by side on a GPU."""
@@ -230,33 +215,9 @@ class Engine:
         """Prompt and patches through all layers; the first token."""
         ids = self._fused.embedding[shape.ids]
         x = torch.cat((ids[:, :1], shape.patches, ids[:, 1:]), dim=1)
-        first = self._first if self._gpu else self._first_plain
-        x = first(x, shape.cache)
+        x = self._reader(x, shape.cache.keys, shape.cache.values)
         last = x[torch.arange(shape.batch, device=x.device), shape.lengths - 1]
         shape.tokens[:, 0] = self._choose(last)
-
-    def _first_plain(self, x: Tensor, cache: KVCache) -> Tensor:
-        eps = self._config.rms_norm_eps
-        for index, layer in enumerate(self._fused.layers):
-            qkv = engine_ops.norm_linear(x, layer.first_norm, eps, layer.qkv)
-            y = engine_ops.attend_first(qkv, cache.keys[index], cache.values[index], *self._turn)
-            x = engine_ops.linear_add(y, layer.out, x)
-            inner = engine_ops.norm_gated(x, layer.second_norm, eps, layer.gate_up)
-            x = engine_ops.linear_add(inner, layer.down, x)
-        return x
-
-    def _first(self, x: Tensor, cache: KVCache) -> Tensor:
-        batch, n, size = x.shape
-        eps, rows, product = self._config.rms_norm_eps, self._product.rows, self._product
-        x = x.view(batch * n, size)
-        for index, layer in enumerate(self._fused.layers):
-            qkv = product(rows(x, layer.first_norm, eps), layer.qkv).view(batch, n, -1)
-            y = self._ops.attend_first(qkv, cache.keys[index], cache.values[index], *self._turn)
-            x = product(rows(y.view(batch * n, -1)) if self._form == "fp8" else (y.view(batch * n, -1), None),
-                        layer.out, x)  # fmt: skip
-            inner = product(rows(x, layer.second_norm, eps), layer.gate_up)
-            x = product(rows(inner, gated=True), layer.down, x)
-        return x.view(batch, n, size)
 
     def _answer(self, shape: _Shape) -> None:
         """The tokens after the first, one by one."""
@@ -279,17 +240,6 @@ class Engine:
         score: Callable[[Tensor, Tensor, float, Weight], Tensor]
         score = self._ops.logits if self._gpu else engine_ops.norm_linear
         return score(x, norm, eps, self._fused.head).argmax(dim=-1) + self._offset
-
-    def _mark(self) -> Any:
-        if not self._gpu:
-            return time.perf_counter()
-        cuda: Any = torch.cuda
-        mark = cuda.Event(enable_timing=True)
-        mark.record()
-        return mark
-
-    def _between(self, before: Any, after: Any) -> float:
-        return float(before.elapsed_time(after) / 1000.0 if self._gpu else after - before)
 
 
 def see(vision: Any, images: Tensor) -> Tensor:

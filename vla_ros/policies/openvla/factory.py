@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vla_ros.actions.normalization import ActionStatistics, Normalization, NormalizationKind
+from vla_ros.actions.normalization import NormalizationKind
 from vla_ros.actions.space import get_action_space
 from vla_ros.actions.tokens import TokenCodec
-from vla_ros.errors import ActionError, ContractError, PolicyError
+from vla_ros.errors import ContractError, PolicyError
 from vla_ros.policies.base import CameraNeed, MachineNeed, PolicyRequirements
 from vla_ros.policies.checkpoints.source import checkpoint_folder
-from vla_ros.policies.checkpoints.statistics import select
+from vla_ros.policies.checkpoints.statistics import scaling, select
 from vla_ros.policies.openvla.config import (
     STATISTICS,
     TOWERS,
@@ -79,7 +79,8 @@ def make_openvla(
     if adapter_folder is not None and (adapter_folder / STATISTICS).is_file():
         said = str(adapter_folder / STATISTICS)
         table = read_json(adapter_folder / STATISTICS)
-    normalization = _normalization(table, normalization_key, said)
+    key, entry = select(table, normalization_key, said)
+    normalization = scaling(entry, key, NormalizationKind.BOUNDS_Q99, said)
     named = ACTION_SPACES.get(normalization.key) or action_space or "delta_tcp"
     try:
         space = get_action_space(named, robot.dof, rate or None)
@@ -118,20 +119,6 @@ def tower_sizes(given: dict[str, list[int]] | None) -> dict[str, TowerConfig]:
             raise PolicyError(f"Option 'towers' must map {', '.join(TOWERS)} to width, depth and heads.")
         result[name] = resized(TOWERS[name], *sizes)
     return result
-
-
-def _normalization(table: object, key: str, source: str) -> Normalization:
-    if not isinstance(table, dict):
-        raise PolicyError(f"The statistics of {source} must be a mapping from data set to statistics.")
-    chosen, entry = select(table, key, source)
-    action = entry.get("action") if isinstance(entry, dict) else None
-    if not isinstance(action, dict):
-        raise PolicyError(f"The statistics of '{chosen}' in {source} have no section 'action'.")
-    try:
-        statistics = ActionStatistics.from_mapping(action, f"'{chosen}' in {source}")
-    except (ActionError, TypeError, ValueError) as error:
-        raise PolicyError(f"The statistics of '{chosen}' in {source} are malformed: {error}.") from error
-    return Normalization(chosen, NormalizationKind.BOUNDS_Q99, statistics)
 
 
 def chosen_camera(robot: RobotSpec, camera: str) -> str:

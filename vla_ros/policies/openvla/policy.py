@@ -88,6 +88,9 @@ class OpenVlaPolicy:
     def reset(self, instruction: str) -> None:
         """Tokens of the question.  Raises `InstructionError` for an empty instruction or one too long."""
         self._ids = self._question(instruction)
+        config = self._setting.config
+        size = (3 * len(config.towers), config.image_size, config.image_size)
+        self._engine.warm_up(1, len(self._ids), size)
 
     def _question(self, instruction: str) -> NDArray[np.int64]:
         if self._engine is None:

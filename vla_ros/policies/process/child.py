@@ -22,7 +22,7 @@ from vla_ros.policies.process.frames import FrameReader
 from vla_ros.policies.registry import contract_policy
 
 _PR_SET_PDEATHSIG = 1
-LONGEST_SENTENCE = 400
+LONGEST_SENTENCE = 600
 FIRST_TO_GO = "500"
 """Added to its score when the kernel needs memory: the model goes before the controller does."""
 

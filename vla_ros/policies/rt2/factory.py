@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from vla_ros.actions.normalization import ActionStatistics, Normalization, NormalizationKind
+from vla_ros.actions.normalization import Normalization, NormalizationKind
 from vla_ros.actions.space import get_action_space
-from vla_ros.errors import ActionError, ContractError, PolicyError
+from vla_ros.errors import ContractError, PolicyError
 from vla_ros.policies.base import CameraNeed, MachineNeed, PolicyRequirements
 from vla_ros.policies.checkpoints.source import checkpoint_folder
-from vla_ros.policies.checkpoints.statistics import select
+from vla_ros.policies.checkpoints.statistics import scaling, select
 from vla_ros.policies.rt2.policy import Rt2Policy, Setting
 from vla_ros.robots.spec import RobotSpec
 
@@ -111,11 +111,4 @@ def _normalization(checkpoint: str, revision: str, key: str) -> Normalization:
     except (OSError, ValueError, RecursionError) as error:
         raise PolicyError(f"{path} is no readable JSON: {error}.") from error
     chosen, entry = select(table, key, str(path))
-    action = entry.get("action")
-    if not isinstance(action, dict):
-        raise PolicyError(f"The statistics of '{chosen}' in {path} have no section 'action'.")
-    try:
-        statistics = ActionStatistics.from_mapping(action, f"'{chosen}' in {path}")
-    except (ActionError, TypeError, ValueError) as error:
-        raise PolicyError(f"The statistics of '{chosen}' in {path} are malformed: {error}.") from error
-    return Normalization(chosen, NormalizationKind.BOUNDS_Q99, statistics)
+    return scaling(entry, chosen, NormalizationKind.BOUNDS_Q99, str(path))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from vla_ros.actions.normalization import ActionStatistics, Normalization, NormalizationKind
+from vla_ros.actions.normalization import NormalizationKind
 from vla_ros.actions.space import get_action_space
-from vla_ros.errors import ActionError, ContractError, PolicyError
+from vla_ros.errors import ContractError, PolicyError
 from vla_ros.policies.base import CameraNeed, MachineNeed, PolicyRequirements
 from vla_ros.policies.checkpoints.lora import CONFIG, read_adapter_config
 from vla_ros.policies.checkpoints.source import checkpoint_folder
-from vla_ros.policies.checkpoints.statistics import select
+from vla_ros.policies.checkpoints.statistics import scaling, select
 from vla_ros.policies.openvla import config as configuration
 from vla_ros.policies.openvla.factory import (
     ACTION_SPACES,
@@ -96,9 +94,8 @@ def make_openvla_oft(
         said = str(folder / configuration.STATISTICS)
         table = configuration.read_json(folder / configuration.STATISTICS)
     key, entry = select(table, normalization_key, said)
-    scaling = _scaling(entry, "action", key, normalization, said)
-    if scaling is None:
-        raise PolicyError(f"The statistics of '{key}' in {said} have no section 'action'.")
+    kind = SCALES[normalization]
+    scaled = scaling(entry, key, kind, said)
     steps = chunk or next((n for name, n in CHUNKS.items() if key.startswith(name)), 8)
     if not 1 <= steps <= LONGEST_CHUNK:
         raise PolicyError(f"Policy 'openvla_oft': chunk is {chunk}, but must be 1 to {LONGEST_CHUNK} steps.")
@@ -108,9 +105,9 @@ def make_openvla_oft(
         trained = get_action_space(named, robot.dof).rate if key in ACTION_SPACES else None
     except ContractError as error:
         raise PolicyError(f"Policy 'openvla_oft': {error}.") from error
-    if space.dimension != scaling.statistics.dimension:
+    if space.dimension != scaled.statistics.dimension:
         raise PolicyError(
-            f"The statistics of '{key}' in {said} have {scaling.statistics.dimension} dimensions, but action "
+            f"The statistics of '{key}' in {said} have {scaled.statistics.dimension} dimensions, but action "
             f"space '{named}' has {space.dimension}."
         )
     cameras = [chosen_camera(robot, camera)]
@@ -121,27 +118,13 @@ def make_openvla_oft(
         rate=min(space.rate, 5.0),
         horizon=steps,
         cameras=tuple(CameraNeed(name) for name in cameras),
-        normalization=scaling,
+        normalization=scaled,
         machine=MachineNeed(memory(config, precision), "cpu" if device == "auto" else device),
         action_rate=trained,
     )
-    told = _scaling(entry, "proprio", key, normalization, said)
+    told = scaling(entry, key, kind, said, "proprio") if "proprio" in entry else None
     setting = Setting(
-        config, robot, requirements, scaling, told, state, checkpoint, base, revision, device, precision,
+        config, robot, requirements, scaled, told, state, checkpoint, base, revision, device, precision,
         crop, space.dimension,
     )  # fmt: skip
     return OftPolicy(setting)
-
-
-def _scaling(entry: Any, section: str, key: str, kind: str, source: str) -> Normalization | None:
-    """Of actions or of the robot's state; None: the statistics have no such section."""
-    found = entry.get(section)
-    if found is None:
-        return None
-    try:
-        statistics = ActionStatistics.from_mapping(found, f"'{key}' in {source}")
-    except (ActionError, TypeError, ValueError) as error:
-        raise PolicyError(
-            f"The {section} statistics of '{key}' in {source} are malformed: {error}."
-        ) from error
-    return Normalization(key, SCALES[kind], statistics)

@@ -5,9 +5,9 @@ Everybody sees everybody, so prompts are not filled up: there is a graph for eac
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from vla_ros.errors import PolicyError
 from vla_ros.policies.openvla import engine_ops
 from vla_ros.policies.openvla.engine import check_precision, see
 from vla_ros.policies.openvla.engine_layers import fuse
+from vla_ros.policies.openvla.engine_read import Reader, StageClock, record
 from vla_ros.policies.openvla.llama import rotary_table
 from vla_ros.policies.openvla.oft.model import OftModel
 
@@ -52,20 +53,15 @@ class Runner:
     @torch.no_grad()
     def __init__(self, model: OftModel, precision: str, device: torch.device) -> None:
         """`model` lies on `device`; precisions as the engine's.  Raises `PolicyError`."""
-        self._form = check_precision(precision, device)
+        form = check_precision(precision, device)
         self._model, self._device, self._gpu = model, device, device.type == "cuda"
         language = model.base.language_model
         self._config = language.config
-        self._fused = fuse(language, self._form, (0, 1))
+        self._fused = fuse(language, form, (0, 1))
         self._dtype = self._fused.embedding.dtype
         self._turn = rotary_table(self._config, self._config.max_position_embeddings, device)
         self._works: dict[tuple[int, ...], _Work] = {}
-        self._ops: Any = engine_ops
-        if self._gpu:
-            from vla_ros.policies.openvla import kernels
-
-            self._ops = kernels
-            self._product = kernels.MatrixProducts(self._form)
+        self._reader = Reader(self._fused, self._turn, self._config.rms_norm_eps, form, self._gpu)
 
     @property
     def captures(self) -> bool:
@@ -97,18 +93,17 @@ class Runner:
     def _answer(
         self, images: Tensor, ids: Tensor, state: Tensor | None
     ) -> tuple[NDArray[np.float32], dict[str, float]]:
-        marks = [self._mark()]
+        clock = StageClock(self._gpu)
         work = self._work(images, ids, state)
-        marks.append(self._mark())
+        clock.mark()
         for index, step in enumerate((self._see, self._think, self._act)):
             if work.graphs:
                 work.graphs[index].replay()
             else:
                 step(work)
-            marks.append(self._mark())
+            clock.mark()
         values = work.values.float().cpu().numpy()
-        spans = [self._between(a, b) for a, b in zip(marks, marks[1:], strict=False)]
-        return values, dict(zip(("upload", *STAGES), spans, strict=True))
+        return values, clock.seconds(("upload", *STAGES))
 
     def _work(self, images: Tensor, ids: Tensor, state: Tensor | None) -> _Work:
         key = (*images.shape, *ids.shape, 0 if state is None else state.shape[1])
@@ -137,21 +132,10 @@ class Runner:
             work.state.copy_(state)
 
     def _capture(self, work: _Work) -> None:
-        """Run every step, so that kernels are compiled and libraries ready, then record it."""
-        cuda: Any = torch.cuda
-        for step in (self._see, self._think, self._act):
-            stream = cuda.Stream(self._device)
-            stream.wait_stream(cuda.current_stream(self._device))
-            with cuda.stream(stream):
-                for _ in range(2):
-                    step(work)
-            cuda.current_stream(self._device).wait_stream(stream)
-            graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
-                step(work)
-            work.graphs.append(graph)
-            graph.replay()
-        cuda.synchronize(self._device)
+        work.graphs = [
+            record(partial(step, work), self._device) for step in (self._see, self._think, self._act)
+        ]
+        torch.cuda.synchronize(self._device)
 
     def _see(self, work: _Work) -> None:
         """Images, prompt and state to the sequence of embeddings."""
@@ -173,39 +157,13 @@ class Runner:
 
     def _think(self, work: _Work) -> None:
         """The language model, up to the hidden states that the action head reads."""
-        x, eps = work.sequence, self._config.rms_norm_eps
-        batch, n, size = x.shape
+        x = work.sequence
+        batch, n, _ = x.shape
         room = (batch, self._config.num_key_value_heads, n, self._config.head_dim)
-        keys, values = x.new_empty(room), x.new_empty(room)
-        if self._gpu:
-            rows, product = self._product.rows, self._product
-            x = x.reshape(batch * n, size)
-            for layer in self._fused.layers:
-                qkv = product(rows(x, layer.first_norm, eps), layer.qkv).view(batch, n, -1)
-                y = self._ops.attend_first(qkv, keys, values, *self._turn, causal=False).view(batch * n, -1)
-                x = product(rows(y) if self._form == "fp8" else (y, None), layer.out, x)
-                inner = product(rows(x, layer.second_norm, eps), layer.gate_up)
-                x = product(rows(inner, gated=True), layer.down, x)
-            x = x.view(batch, n, size)
-        else:
-            for layer in self._fused.layers:
-                qkv = engine_ops.norm_linear(x, layer.first_norm, eps, layer.qkv)
-                y = engine_ops.attend_first(qkv, keys, values, *self._turn, causal=False)
-                x = engine_ops.linear_add(y, layer.out, x)
-                inner = engine_ops.norm_gated(x, layer.second_norm, eps, layer.gate_up)
-                x = engine_ops.linear_add(inner, layer.down, x)
-        work.hidden = engine_ops.rms_norm(x[:, self._model.read(n)], self._fused.last_norm, eps)
+        x = self._reader(x, x.new_empty(room), x.new_empty(room), causal=False)
+        work.hidden = engine_ops.rms_norm(
+            x[:, self._model.read(n)], self._fused.last_norm, self._config.rms_norm_eps
+        )
 
     def _act(self, work: _Work) -> None:
         work.values = self._model.head(work.hidden)
-
-    def _mark(self) -> Any:
-        if not self._gpu:
-            return time.perf_counter()
-        cuda: Any = torch.cuda
-        mark = cuda.Event(enable_timing=True)
-        mark.record()
-        return mark
-
-    def _between(self, before: Any, after: Any) -> float:
-        return float(before.elapsed_time(after) / 1000.0 if self._gpu else after - before)
