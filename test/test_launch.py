@@ -19,7 +19,7 @@ from vla_ros.bringup.graph import GraphOptions, graph
 from vla_ros.errors import VlaRosError
 
 FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
-ARGUMENTS = {"sim", "policy", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate"}
+ARGUMENTS = {"sim", "policy", "policy_options", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate"}
 
 
 def description(path: Path) -> LaunchDescription:
@@ -65,6 +65,8 @@ def test_the_launch_starts_what_the_description_of_the_graph_says(path: Path) ->
         ({"sim": "gazebo"}, "ros_gz_sim"),
         ({"policy": "crystal_ball"}, "crystal_ball"),
         ({"rate": "fast"}, "fast"),
+        ({"policy": "replay", "policy_options": "{path: /nowhere.npz}"}, "/nowhere.npz"),
+        ({"policy_options": "[1"}, "policy_options"),
     ],
 )
 def test_what_cannot_be_started_is_refused_in_a_sentence(given: dict[str, str], fragment: str) -> None:
