@@ -13,7 +13,9 @@ if not GPU:
 pytest.importorskip("triton", reason="Triton comes with PyTorch for GPUs only")
 
 from vla_ros.policies.openvla import engine_ops, kernels  # noqa: E402
-from vla_ros.policies.openvla.llama import LlamaConfig, rotary_table  # noqa: E402
+from vla_ros.policies.openvla.engine_layers import fuse  # noqa: E402
+from vla_ros.policies.openvla.engine_read import Reader  # noqa: E402
+from vla_ros.policies.openvla.llama import Llama, LlamaConfig, rotary_table  # noqa: E402
 from vla_ros.policies.openvla.quantization import FORMATS, dequantize, quantize  # noqa: E402
 
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -81,3 +83,28 @@ def test_rows() -> None:
     gate, up = (part.float() for part in x[:, :500].chunk(2, dim=1))
     found, _ = kernels.plain_rows(x, gated=True)
     same(found, torch.nn.functional.silu(gate) * up)
+
+
+@pytest.mark.parametrize("form", ["plain", "int8", "int4", *(["fp8"] if GPU else [])])
+@pytest.mark.parametrize("kept", [True, False])
+def test_many_tokens_through_all_layers(form: str, kept: bool) -> None:
+    torch.manual_seed(4)
+    config = LlamaConfig(
+        hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=64, head_dim=64,
+    )  # fmt: skip
+    with DEVICE:
+        model = Llama(config).to(DTYPE).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(0.0, 0.1) if parameter.dim() > 1 else parameter.fill_(1.0)
+    fused, turn = fuse(model, form), rotary_table(config, 32, DEVICE)
+    x, room = draw(2, 9, 256), (*((2,) if kept else ()), 2, 2, 16, 64)
+    found = []
+    for gpu in (True, False):
+        keys, values = (torch.zeros(room, device=DEVICE, dtype=DTYPE) for _ in range(2))
+        y = Reader(fused, turn, 1e-6, form, gpu)(x, keys, values, causal=kept)
+        found.append((y, keys, values))
+    for ours, theirs in zip(*found, strict=True):
+        assert float((ours - theirs).float().norm()) <= (0.1 if form == "fp8" else 2 * CLOSE) * float(
+            theirs.float().norm()
+        )
