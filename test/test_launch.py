@@ -19,7 +19,9 @@ from vla_ros.bringup.graph import GraphOptions, graph
 from vla_ros.errors import VlaRosError
 
 FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
-ARGUMENTS = {"sim", "policy", "policy_options", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate"}
+ARGUMENTS = {
+    "sim", "policy", "policy_options", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate",
+}  # fmt: skip
 
 
 def description(path: Path) -> LaunchDescription:
