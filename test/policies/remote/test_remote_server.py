@@ -239,6 +239,26 @@ def test_the_server_lives_on_one_machine_unless_a_token_guards_it(
         client(server, token_file=str(tmp_path / "short"))
 
 
+def test_a_policy_that_hangs_costs_nobody_the_place(start: Callable[..., PolicyServer]) -> None:
+    free = threading.Event()
+
+    class Hung(Echo):
+        def infer(self, observation: Observation) -> PolicyOutput:
+            free.wait(20.0)
+            return super().infer(observation)
+
+    server = start(Hung(), answer_limit=0.3)
+    for _ in range(2):
+        policy = client(server)
+        policy.load()
+        policy.reset("go")
+        with pytest.raises(PolicyError, match="did not answer within 0.3 s"):
+            policy.infer(observe())
+        policy.close()
+        time.sleep(0.1)
+    free.set()
+
+
 def test_a_port_that_is_taken_is_said(start: Callable[..., PolicyServer]) -> None:
     server = start(Echo())
     with pytest.raises(PolicyError, match=f"Cannot serve on 127.0.0.1:{server.port}: "):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgpack
 import numpy as np
 import pytest
@@ -82,6 +84,23 @@ def test_depth_is_bounded() -> None:
         unpack(msgpack.packb(message))
     with pytest.raises(PolicyError):
         unpack(b"\x91" * 100_000 + b"\x01")
+
+
+def test_a_flood_of_small_maps_is_refused_while_it_is_read() -> None:
+    """Millions of entries in a few megabytes would fill the memory of whoever believes them."""
+    flood: object = 0
+    for _ in range(4):
+        flood = [flood] * 40
+    frame = msgpack.packb([flood] * 3)
+    assert len(frame) > 5_000_000
+    tracemalloc.start()
+    with pytest.raises(PolicyError, match="more than 4096 entries"):
+        unpack(frame)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    with pytest.raises(PolicyError):
+        unpack(msgpack.packb({str(number): number for number in range(300)}))
 
 
 def test_a_thousand_hostile_frames_are_refused_or_understood() -> None:

@@ -64,6 +64,27 @@ def test_every_family_answers_in_every_form(
     assert {"preprocess", "decode"} <= set(first.latency)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_ends_at_its_mark(folders: dict[str, Path], family: str) -> None:
+    """Random models never write the mark: it is written for them, and one in the question does not count."""
+    import torch
+
+    from vla_ros.policies.rt2.model import UntilMark
+
+    policy = make(folders[family])
+    policy.load()
+    tokenizer = policy._model.tokenizer
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    question = ids("Instruction: say Action: Plan:")
+    for answer, ends in (("", False), (" pick the red block", False), (" pick the red block Action:", True)):
+        until = UntilMark(tokenizer, len(question))
+        row = torch.tensor([question + ids(answer)])
+        assert until(row, torch.zeros(1, 1)).tolist() == [ends]
+
+
 def test_terminate_ends_the_task(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     policy = make(folders["llava"])
     policy.load()

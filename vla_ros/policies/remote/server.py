@@ -57,6 +57,8 @@ class ServerOptions:
     deadline: float = 0.005
     """Longest wait for others to share a batch [s]."""
     batch: int = 8
+    answer_limit: float = 30.0
+    """Longest wait for the policy's answer [s]: a policy that hangs must not keep a client's place."""
 
 
 @dataclass
@@ -150,9 +152,12 @@ class PolicyServer:
             seen = observation(message, self._form, self._cameras, self._robot, self._count, time.time_ns())
             job = _Job(seen)
             self._jobs.put(job)
-            while not job.done.wait(0.5):
+            limit = time.monotonic() + self._options.answer_limit
+            while not job.done.wait(min(0.5, self._options.answer_limit)):
                 if not self._worker.is_alive():
                     raise PolicyError("The server is ending.")
+                if time.monotonic() > limit:
+                    raise PolicyError(f"The policy did not answer within {self._options.answer_limit:g} s.")
             if job.output is None:
                 return job.refusal
             return pack(self._answer(job.output, job.seconds))

@@ -16,8 +16,10 @@ from vla_ros.errors import PolicyError
 
 MAX_FRAME = 64 * 2**20
 """Bytes a message may have."""
-MAX_ITEMS = 4096
+MAX_ITEMS = 256
 """Entries of one map or list."""
+MAX_TOTAL = 4096
+"""Entries of all maps and lists of a message: what is large in one are its arrays, which count as one."""
 MAX_DEPTH = 8
 MAX_DIMENSIONS = 8
 DTYPES = frozenset(("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"))
@@ -40,11 +42,24 @@ def unpack(frame: bytes) -> Any:
     """A message from bytes; arrays are their owner's.  Raises `PolicyError` for whatever is malformed."""
     if len(frame) > MAX_FRAME:
         raise PolicyError(f"The message has {len(frame)} bytes, allowed are {MAX_FRAME}.")
+    total = 0
+
+    def counted(container: Any) -> Any:
+        # called as each container ends, the inner ones first: a flood is refused while it is read
+        nonlocal total
+        total += 1 + len(container)
+        if total > MAX_TOTAL:
+            raise PolicyError(f"The message has more than {MAX_TOTAL} entries.")
+        return container
+
     try:
         raw = msgpack.unpackb(
             frame, raw=False, strict_map_key=False, max_bin_len=MAX_FRAME, max_str_len=2**20,
-            max_array_len=2**16, max_map_len=MAX_ITEMS, max_ext_len=0,
+            max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS, max_ext_len=0, object_hook=counted,
+            list_hook=counted,
         )  # fmt: skip
+    except PolicyError:
+        raise
     except RecursionError:
         raise PolicyError("The message is nested too deeply.") from None
     except Exception as error:  # msgpack raises kinds of several families

@@ -59,13 +59,14 @@ class OnlyValid(LogitsProcessor):
 class UntilMark(StoppingCriteria):
     """Ends a plan as soon as the mark of an action stands behind it."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """`tokenizer` of the model."""
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, prompt: int) -> None:
+        """`tokenizer` of the model; `prompt` is how many tokens stand before the plan."""
+        self._tokenizer, self._prompt = tokenizer, prompt
 
     def __call__(self, input_ids: Any, scores: Any, **others: Any) -> Any:
         """Whether each of the rows (b, n) has come to its end, (b,)."""
-        ends = [MARK in self._tokenizer.decode(ids[-2 * len(MARK) :].tolist()) for ids in input_ids]
+        last = max(self._prompt, input_ids.shape[1] - 2 * len(MARK))
+        ends = [MARK in self._tokenizer.decode(ids[last:].tolist()) for ids in input_ids]
         return torch.tensor(ends, device=input_ids.device)
 
 
@@ -113,7 +114,8 @@ class VisionLanguageModel:
         if plan:
             begun = time.perf_counter()
             inputs = self._inputs(picture, text)
-            until = StoppingCriteriaList([UntilMark(self.tokenizer)])
+            length = inputs["input_ids"].shape[1]
+            until = StoppingCriteriaList([UntilMark(self.tokenizer, length)])
             found = self._generate(inputs, LONGEST_PLAN, stopping_criteria=until)
             words = self.tokenizer.decode(found, skip_special_tokens=True).split(MARK)[0].strip()
             text = f"{text} {words} {MARK}"
