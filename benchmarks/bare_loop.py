@@ -11,7 +11,8 @@ import json
 import sys
 import time
 
-from vla_ros.control.loop import request_real_time, sleep_until
+from vla_ros.control.clocks import sleep_until
+from vla_ros.control.loop import request_real_time
 
 
 def wake_ups(period: float, priority: int, begin: int, end: int) -> list[int]:

@@ -324,6 +324,7 @@ def run(size: str, window: int, count: int, threads: int) -> dict[str, Any]:
 
 def rows(document: dict[str, Any]) -> list[Rows]:
     """The result as tables."""
+    document = document["octo"]
     variants = document["variants"].items()
     times = [
         [
@@ -378,7 +379,7 @@ def main(
     if size not in SIZES:
         raise ConfigurationError(f"The size is '{size}', but must be {' or '.join(SIZES)}.")
     document = {"benchmark": "octo_cpu", **machine.describe(), "octo": run(size, window, count, threads)}
-    Console().print(*(one.rich() for one in rows(document["octo"])), sep="\n")
+    Console().print(*(one.rich() for one in rows(document)), sep="\n")
     if json_path is not None:
         machine.write_json(json_path, document)
 

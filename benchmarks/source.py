@@ -17,7 +17,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.contract import load_contract
-from vla_ros.control.loop import sleep_until
+from vla_ros.control.clocks import sleep_until
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.camera_topics import IMAGE_QUALITY

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -226,44 +227,45 @@ def adversary_rows(document: Document) -> list[Rows]:
     ]
 
 
-def policy_rows(document: Document) -> list[Rows]:
-    """The tables of `policy_latency.py`."""
-    from benchmarks.policy_latency import rows
-
-    return rows(document)
-
-
-def octo_rows(document: Document) -> list[Rows]:
-    """The tables of `octo_cpu.py`."""
-    from benchmarks.octo_cpu import rows
-
-    return rows(document["octo"])
-
-
-MAKERS = {
+Maker = Callable[[Document], list[Rows]]
+MAKERS: dict[str, Maker | str] = {
     "adversary": adversary_rows,
     "chunk_execution": chunk_rows,
     "graph": graph_rows,
     "safety_cycle": safety_rows,
     **{f"eval_{robot}{late}": eval_rows for robot in ("panda", "widowx", "ur5") for late in ("", "_delay")},
     "replay_bridge": replay_rows,
-    "policy_latency": policy_rows,
-    "octo_cpu": octo_rows,
+    "policy_latency": "policy_latency:rows",
+    "octo_cpu": "octo_cpu:rows",
+    "audit": "data_tables:audit_rows",
+    "conversion": "data_tables:conversion_rows",
+    "demonstrations": "demonstrations:rows",
+    "recording": "data_tables:recording_rows",
+    "scripted": "scripted:rows",
+    "replay_speed": "replay_speed:rows",
 }
+"""By the name of a result: what makes its tables, or the module and function that does."""
 
 
 def with_results(text: str, results: Path = RESULTS) -> str:
     """The document's text with the tables of every result that has a place in it."""
-    for name, make in MAKERS.items():
+    for name, maker in MAKERS.items():
         path = results / f"{name}.json"
         pattern = re.compile(_MARKED.format(name=name), re.DOTALL)
         if not path.exists() or not pattern.search(text):
             continue
+        make = _loaded(maker) if isinstance(maker, str) else maker
         document = json.loads(path.read_text(encoding="utf-8"))
         head = [_head(document)] if "machine" in document else []
         body = "\n\n".join([*head, *(rows.markdown() for rows in make(document))])
         text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
     return text
+
+
+def _loaded(maker: str) -> Maker:
+    module, name = maker.split(":")
+    found: Maker = getattr(import_module(f"benchmarks.{module}"), name)
+    return found
 
 
 def _head(document: Document) -> str:

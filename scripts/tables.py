@@ -26,6 +26,7 @@ NODES = (
     "recorder",
     "simulator",
     "lifecycle_manager",
+    "teleop",
 )
 PARTS = {"msg": [""], "srv": ["request", "response"], "action": ["goal", "result", "feedback"]}
 

@@ -19,6 +19,8 @@ from benchmarks import figures, machine, safety_cycle, tables
 from benchmarks.figures import Logs, evaluate, period_errors, summary
 from vla_ros.errors import ConfigurationError, MachineError
 
+pytestmark = pytest.mark.live
+
 MS = 1_000_000
 BEGIN = 1_000_000_000_000
 

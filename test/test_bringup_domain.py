@@ -12,6 +12,8 @@ import pytest
 from vla_ros.bringup.domain import claimed_domain, ports_of, quiet
 from vla_ros.errors import ConfigurationError
 
+pytestmark = pytest.mark.live
+
 
 def test_ports_are_those_of_the_standard() -> None:
     assert ports_of(0)[:2] == [7410, 7412]

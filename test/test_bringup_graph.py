@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from vla_ros.bringup.graph import MANAGED, GraphOptions, graph, replay_graph, run_folder
+from vla_ros.actions import action_space_names
+from vla_ros.bringup.graph import (
+    MANAGED,
+    GraphOptions,
+    TeleopOptions,
+    contract_for,
+    graph,
+    replay_graph,
+    run_folder,
+)
 from vla_ros.contract import load_contract
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.contracts import contract_of
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
@@ -41,6 +52,21 @@ def test_every_parameter_is_one_that_its_node_declares(robot: str, tmp_path: Pat
             if name == "use_sim_time":
                 continue
             assert type(value) is type(declared[name].default), f"{process.name}: {name}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        GraphOptions(robot="widowx", record="bag", teleop=TeleopOptions(task="pick")),
+        GraphOptions(robot="ur5e", record="bag", action_space="bridge", rate=4.0),
+    ],
+)
+def test_a_bag_names_the_contract_that_its_run_had(options: GraphOptions) -> None:
+    """Also where no file of the run holds it, as under a launch file."""
+    recorder = next(p for p in graph(options) if p.name == "recorder")
+    node = SimpleNamespace(value=lambda name: recorder.parameters[name])
+    assert contract_of(node).to_yaml() == contract_for(options).to_yaml()
+    assert contract_of(node).policy == ("none" if options.teleop else "visual_servo")
 
 
 def test_the_nodes_of_a_run_agree() -> None:
@@ -83,3 +109,17 @@ def test_parameters_of_an_experiment_reach_their_node() -> None:
 def test_run_folders_never_collide(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path / "runs", "now") for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("space", action_space_names())
+def test_a_graph_with_a_person_in_it(space: str) -> None:
+    alone = graph(GraphOptions(action_space=space, record="bags", teleop=TeleopOptions(task="pick")))
+    processes = {process.name: process.parameters for process in alone}
+    assert "inference" not in processes and "inference" not in processes["lifecycle_manager"]["nodes"]
+    assert processes["recorder"]["per_episode"] is True
+    assert processes["teleop"]["action_space"] == space and processes["teleop"]["with_policy"] is False
+    both = graph(GraphOptions(teleop=TeleopOptions(with_policy=True)))
+    assert {"inference", "teleop"} <= {process.name for process in both}
+    declared = {row.name: row for row in importlib.import_module("vla_ros.nodes.teleop").Teleop.PARAMETERS}
+    for name, value in processes["teleop"].items():
+        assert name == "use_sim_time" or type(value) is type(declared[name].default), name

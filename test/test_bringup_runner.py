@@ -14,6 +14,8 @@ from vla_ros.bringup import runner as module
 from vla_ros.bringup.graph import Process
 from vla_ros.bringup.runner import Runner, arguments_of
 
+pytestmark = pytest.mark.live
+
 POLITE = "import signal,sys,time\nsignal.signal(signal.SIGINT, lambda *a: sys.exit(0))\n{}\ntime.sleep(60)"
 STUBBORN = (
     "import signal,time\n"

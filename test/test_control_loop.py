@@ -8,7 +8,10 @@ import time
 
 import pytest
 
-from vla_ros.control.loop import RealTimeLoop, set_priority, sleep_until
+from vla_ros.control.clocks import sleep_until
+from vla_ros.control.loop import RealTimeLoop, set_priority
+
+pytestmark = pytest.mark.live
 
 
 def run_for(loop: RealTimeLoop, ticks: threading.Event) -> None:

@@ -184,6 +184,39 @@ def test_cut_bag_is_refused_and_salvaged(small: tuple, cut: int) -> None:
         assert "not an MCAP" in str(error) or "holds no messages" in str(error)
 
 
+@pytest.fixture(scope="module")
+def chunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[tuple[str, int, bytes]], list[int]]:
+    """A file of 25 chunks, what is in it, and where each chunk ends with its index."""
+    bag, ends = tmp_path_factory.mktemp("bags") / "chunks", []
+    with BagWriter(bag, {"contract": "x"}) as writer:
+        for k in range(100):
+            value = writer.types.create("std_msgs/Int64", data=k)
+            writer.write("/a", "std_msgs/Int64", k, value)
+            if k % 4 == 3:
+                writer.flush()
+                ends.append(writer.bytes_written)
+    return (bag / "chunks.mcap").read_bytes(), contents(bag), ends
+
+
+@given(st.integers(0, 10**6), st.integers(0, 5000))
+@settings(max_examples=80, deadline=None)
+def test_every_whole_chunk_before_a_cut_is_saved(
+    tmp_path_factory: pytest.TempPathFactory, chunks: tuple, cut: int, zeros: int
+) -> None:
+    content, whole, ends = chunks
+    cut %= ends[-1]
+    # a power cut may leave zeros where the file had grown but nothing was written
+    file = tmp_path_factory.mktemp("cut") / "cut.mcap"
+    file.write_bytes(content[: max(cut, 8)] + bytes(zeros))
+    least = 4 * sum(end <= cut for end in ends)
+    try:
+        saved = contents(file, salvage=True)
+    except DataError as error:
+        assert "holds no messages" in str(error) and least == 0
+        return
+    assert saved == whole[: len(saved)] and least <= len(saved) <= least + 4
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_behind_the_signature(small: tuple, tail: bytes) -> None:

@@ -148,6 +148,19 @@ def test_crc_of_any_length_equals_the_bitwise_definition(size: int, seed: int) -
     assert crc32c(data) == _slow_crc(data)
 
 
+@pytest.mark.parametrize("size", [(1 << 18) - 1, 1 << 18, (1 << 18) + 1, (1 << 18) + 7, 1_000_003])
+def test_crc_of_long_inputs_goes_on_from_that_of_short_ones(size: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    # What follows a prefix changes the register as the definition says.
+    crc = crc32c(data[:1000]) ^ 0xFFFFFFFF
+    table = [_slow_crc(bytes([b])) for b in range(256)]
+    start = _slow_crc(b"\x00")
+    table = [value ^ start for value in table]
+    for byte in data[1000:]:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    assert crc32c(data) == crc32c(memoryview(data)) == crc ^ 0xFFFFFFFF
+
+
 @needs_sample
 def test_real_sample_is_read_completely() -> None:
     folder = open_rlds(SAMPLE)

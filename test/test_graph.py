@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed")
+
+from attempts import attempts
 
 from vla_ros.bringup.graph import GraphOptions, Process
 from vla_ros.bringup.session import EpisodeRefusedError, prepared, session
@@ -21,6 +22,8 @@ from vla_ros.evaluation.run_data import load_run
 from vla_ros.nodes.operator import EpisodeResult
 from vla_ros.robots import load_robot
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,15 +32,6 @@ def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def quiet(name: str, line: str) -> None:
     return None
-
-
-def attempts(tmp_path: Path) -> Iterator[Path]:
-    """Folders to try in: on a machine busy with other work a late robot is stopped, as it must be."""
-    for attempt in range(4):
-        time.sleep(5.0 * attempt)
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        yield folder
 
 
 def episode(folder: Path, bag: Path) -> EpisodeResult | None:

@@ -15,10 +15,13 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from vla_ros.bringup.graph import GraphOptions, graph
+from vla_ros.bringup.graph import GraphOptions, TeleopOptions, graph
 from vla_ros.errors import VlaRosError
 
+pytestmark = pytest.mark.live
+
 FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
+TELEOP = "teleop.launch.py"
 ARGUMENTS = {
     "sim", "policy", "policy_options", "instruction", "robot", "robot_ip", "record", "use_sim_time", "rate",
 }  # fmt: skip
@@ -51,7 +54,7 @@ def test_every_argument_is_described(path: Path) -> None:
     assert all(len(a.description) > 10 for a in declared)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [p for p in FILES if p.name != TELEOP], ids=lambda p: p.name)
 def test_the_launch_starts_what_the_description_of_the_graph_says(path: Path) -> None:
     robot = {"franka": "panda", "ur5": "ur5", "widowx": "widowx"}[path.name.split(".")[0]]
     nodes = [a for a in actions(path) if isinstance(a, Node)]
@@ -75,6 +78,17 @@ def test_what_cannot_be_started_is_refused_in_a_sentence(given: dict[str, str], 
     franka = next(path for path in FILES if path.name.startswith("franka"))
     with pytest.raises(VlaRosError, match=fragment):
         actions(franka, **given)
+
+
+def test_the_launch_of_a_person_who_drives() -> None:
+    path = next(path for path in FILES if path.name == TELEOP)
+    nodes = [a for a in actions(path, robot="ur5", device="twist") if isinstance(a, Node)]
+    person = TeleopOptions(device="twist")
+    assert [n.node_executable for n in nodes] == [
+        p.name for p in graph(GraphOptions(robot="ur5", teleop=person))
+    ]
+    nodes = [a for a in actions(path, policy="visual_servo") if isinstance(a, Node)]
+    assert {"inference", "teleop"} <= {n.node_executable for n in nodes}
 
 
 def test_show_args() -> None:

@@ -37,6 +37,8 @@ from vla_ros.types import (
     Pose,
 )
 
+pytestmark = pytest.mark.live
+
 __all__ = ["bench", "domain"]  # fixtures
 PANDA = load_robot("panda")
 

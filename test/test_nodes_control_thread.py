@@ -9,8 +9,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from vla_ros.control.clocks import MonotonicClock
 from vla_ros.nodes.control_thread import ControlThread
 from vla_ros.types import NANOSECONDS
+
+pytestmark = pytest.mark.live
 
 
 def test_a_thread_held_up_between_two_clocks_reads_them_again() -> None:
@@ -22,7 +25,7 @@ def test_a_thread_held_up_between_two_clocks_reads_them_again() -> None:
             time.sleep(stalls.pop())
         return stamp
 
-    thread = SimpleNamespace(_node=SimpleNamespace(now=now))
+    thread = SimpleNamespace(_node=SimpleNamespace(now=now), _time=MonotonicClock())
     moment = time.monotonic() + 0.001
     stamp = ControlThread._ros_time(thread, moment)  # type: ignore[arg-type]
     assert not stalls

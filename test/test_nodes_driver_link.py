@@ -25,6 +25,8 @@ from vla_ros.nodes.simulator import Simulator
 from vla_ros.robots import load_robot
 from vla_ros.robots.drivers.condition import StatusTopic
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(autouse=True, scope="module")
 def domain() -> Iterator[int]:

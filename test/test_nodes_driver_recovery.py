@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from node_bench import Bench
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vla_ros import msg, srv
@@ -20,6 +21,8 @@ from vla_ros.nodes.safety_controller import SafetyControllerNode
 from vla_ros.nodes.simulator import Simulator
 from vla_ros.robots import load_robot
 from vla_ros.types import SafetyState
+
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -147,10 +150,13 @@ def test_a_widowx_gets_its_profile_before_it_is_commanded(pair: Callable[[str], 
 
 def test_a_controller_activated_again_starts_the_urs_program_again(pair: Callable[[str], Pair]) -> None:
     both = pair("ur5")
+    running = both.bench.listen(Bool, both.bench.node._control.driver._adapter._program_topic)
     assert both.reaches(SafetyState.IDLE)
     assert both.bench.node.trigger_deactivate() is not None
     with both.simulator._lock:
         both.double.stop_program(both.simulator._world.sim_time)
+    # the driver says so: it shares an executor with the controller, which may be slow to be activated
+    assert both.bench.until(lambda: running and not running[-1].data)
     both.statuses.clear()
     both.bench.node.trigger_activate()
     assert both.reaches(SafetyState.IDLE)

@@ -26,6 +26,8 @@ from vla_ros.nodes.ingester import Ingester
 from vla_ros.robots import load_robot
 from vla_ros.types import NANOSECONDS, CameraImage, PolicyOutput
 
+pytestmark = pytest.mark.live
+
 __all__ = ["bench", "domain"]  # fixtures
 
 

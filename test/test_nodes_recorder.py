@@ -15,10 +15,14 @@ rclpy = pytest.importorskip("rclpy", reason="no ROS 2 here")
 pytest.importorskip("vla_ros.msg", reason="the interfaces are not built")
 
 from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from std_msgs.msg import Int64  # noqa: E402
+from vla_ros.msg import EpisodeStatus, RecorderStatus  # noqa: E402
 
-from vla_ros.data.bag import read_bag  # noqa: E402
+from vla_ros.data.bag import bag_metadata, closing_metadata, read_bag  # noqa: E402
+
+pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[1]
 DOMAIN = 60 + os.getpid() % 40
@@ -76,6 +80,58 @@ def test_records_until_it_is_told_to_end(
     assert all(0 <= e.stamp - before < 60e9 for e in entries)
 
 
+def test_one_bag_an_episode_and_no_second_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    node = Node("source", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    said: list[RecorderStatus] = []
+    node.create_subscription(RecorderStatus, "/vla/recorder_status", said.append, 10)
+    episodes = node.create_publisher(EpisodeStatus, "/vla/episode_status", 10)
+    numbers = node.create_publisher(Int64, "/a", 100)
+    topics = "topics:=['/a:std_msgs/Int64:reliable','/vla/episode_status:vla_ros/EpisodeStatus:reliable']"
+    parameters = (f"output:={tmp_path / 'bags'}", "per_episode:=true", topics)
+    process = _start(*parameters)
+
+    def publish(outcome: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            episodes.publish(EpisodeStatus(episode_id="e1" if outcome else "", outcome=outcome))
+            numbers.publish(Int64(data=outcome))
+            executor.spin_once(timeout_sec=0.01)
+
+    try:
+        deadline = time.monotonic() + 30
+        while not (said and episodes.get_subscription_count()) and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.05)
+        publish(0, 0.5)
+        assert not said[-1].recording and said[-1].path == str(tmp_path / "bags")
+        publish(1, 1.5)
+        during = said[-1]
+        second = _start(*parameters)
+        _, refusal = second.communicate(timeout=20)
+        publish(2, 1.2)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert (second.returncode, refusal.count("\n")) == (2, 1)
+    assert f"another recorder (process {process.pid}) writes its bags to" in refusal
+    assert process.returncode == 0 and "in 1 bags" in told and "Traceback" not in told
+    (bag,) = (path for path in (tmp_path / "bags").iterdir() if path.is_dir())
+    assert during.recording and during.episode_id == "e1" and during.path == str(bag)
+    assert during.messages > 20 and during.dropped == 0 and during.disk_free > 0 and during.error == ""
+    assert 20 < during.rates[list(during.topics).index("/a")] < 200
+    values = [entry.message.data for entry in read_bag(bag, topics=["/a"])]
+    assert values == sorted(values) and set(values) == {0, 1, 2}
+    assert closing_metadata(bag)["outcome"] == "success" and bag_metadata(bag)["episode_id"] == "e1"
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
@@ -83,6 +139,8 @@ def test_records_until_it_is_told_to_end(
         (["contract:=panda"], "'output' is empty"),
         (["output:=x", "topics:=['/a:no_such_package/Thing']"], "not installed"),
         (["output:=x", "contract:=toaster"], "toaster"),
+        (["output:=x", "topics:=['/a:std_msgs/Int64']", "images:=webp"], "webp"),
+        (["output:=/dev/null", "topics:=['/a:std_msgs/Int64']"], "it exists already"),
     ],
 )
 def test_refuses_in_one_sentence(parameters: list[str], words: str) -> None:

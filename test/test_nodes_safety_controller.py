@@ -25,6 +25,8 @@ from vla_ros.nodes.safety_controller import SafetyControllerNode
 from vla_ros.robots import load_robot
 from vla_ros.types import ActionChunk, ActionKind, SafetyState
 
+pytestmark = pytest.mark.live
+
 SPEC = load_robot("panda")
 
 

@@ -32,6 +32,8 @@ from vla_ros.nodes.simulated_gripper import commanded_width, reported_position
 from vla_ros.nodes.simulator import Simulator
 from vla_ros.robots import load_robot
 
+pytestmark = pytest.mark.live
+
 SUCCEEDED, ABORTED = 4, 6
 COMMAND = [sys.executable, "-m", "vla_ros.nodes.simulator", "--ros-args"]
 

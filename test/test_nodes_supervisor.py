@@ -19,6 +19,8 @@ from vla_ros.nodes import topics
 from vla_ros.nodes.episode import Outcome
 from vla_ros.nodes.supervisor import Supervisor
 
+pytestmark = pytest.mark.live
+
 __all__ = ["bench", "domain"]  # fixtures
 
 

@@ -24,6 +24,8 @@ from vla_ros.nodes.watchdog import WatchdogNode
 from vla_ros.nodes.watchdog_line import WatchdogLine
 from vla_ros.types import SafetyState
 
+pytestmark = pytest.mark.live
+
 __all__ = ["bench", "domain"]  # fixtures
 
 

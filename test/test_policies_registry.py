@@ -96,4 +96,5 @@ def test_models_run_in_a_process_of_their_own() -> None:
         "visual_servo",
         "replay",
         "remote",
+        "none",
     ]

@@ -13,6 +13,8 @@ import pytest
 
 from vla_ros.bringup.shm import FOLDER, clean_shared_memory, profile_variable
 
+pytestmark = pytest.mark.live
+
 HOLDER = """
 import fcntl, sys, time
 files = [open(name) for name in sys.argv[2:]]

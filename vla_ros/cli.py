@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vla_ros import __version__
+from vla_ros.commands import bag_app, data_app, replay_app, scripted_app, teleop_app
 from vla_ros.commands.shared import plain_errors
 
 app = typer.Typer(
@@ -24,6 +25,8 @@ policies = typer.Typer(
     help="What is known of the policies; check, time, export and serve one.", no_args_is_help=True
 )
 app.add_typer(policies, name="policy")
+app.add_typer(bag_app.app, name="bag")
+app.add_typer(data_app.app, name="data")
 
 Robot = Annotated[str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")]
 Policy = Annotated[
@@ -161,20 +164,8 @@ def evaluate(
     raise typer.Exit(run(options, names, episodes, json, runs))
 
 
-@app.command()
-@plain_errors
-def replay(
-    rlds: Annotated[Path, typer.Option(help="Folder of an RLDS data set of BridgeData V2 (WidowX).")],
-    json: Annotated[
-        Path | None, typer.Option(help="File for the result; default: in the run's folder.")
-    ] = None,
-    most: Annotated[int, typer.Option(min=0, help="Play so many trajectories only; 0: all.")] = 0,
-    runs: Runs = Path("runs"),
-) -> None:
-    """Play real recorded trajectories through the graph to a simulated WidowX and compare the paths."""
-    from vla_ros.commands.replay import replay as run
-
-    raise typer.Exit(run(rlds, json, runs, most))
+for commands in (teleop_app, scripted_app, replay_app):
+    commands.register(app)
 
 
 @app.command()

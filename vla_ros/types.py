@@ -63,6 +63,13 @@ class Observation:
     instruction: str = ""
 
 
+class Source(IntEnum):
+    """Who an action comes from (same numbers as msg/Authority)."""
+
+    POLICY = 0
+    PERSON = 1
+
+
 @dataclass(frozen=True)
 class PolicyOutput:
     """What a policy answers, still in its own units.
@@ -82,6 +89,7 @@ class PolicyOutput:
     """Seconds per stage (e.g. preprocess, model, post)."""
     terminate: bool = False
     text: str = ""
+    source: Source = Source.POLICY
 
 
 class ActionKind(IntEnum):
@@ -123,6 +131,7 @@ class ActionChunk:
     composition: Composition = Composition.PREVIOUS_TARGET
     frame: str = ""
     """Frame of poses and deltas; empty: the robot's base frame, the only one that is accepted."""
+    source: Source = Source.POLICY
 
     @property
     def horizon(self) -> int:
@@ -142,6 +151,8 @@ class JointSetpoint:
     gripper_width: float
     observation_stamp: int
     """Stamp of the observation the motion came from; 0 when none."""
+    measured_stamp: int = 0
+    """Stamp of the newest joint state the tick knew of; 0 when none."""
 
 
 class SafetyState(IntEnum):

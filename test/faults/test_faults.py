@@ -17,6 +17,8 @@ from benchmarks.faults.cases import FAULTS
 from benchmarks.faults.fault import Fault
 from vla_ros.errors import MachineError
 
+pytestmark = pytest.mark.live
+
 
 class Benches:
     """One graph at a time, kept for all faults of its kind that follow one another."""

@@ -22,6 +22,8 @@ from benchmarks.faults.record import Command, Recording, Setpoint, Status
 from vla_ros.robots import load_robot
 from vla_ros.types import SafetyState
 
+pytestmark = pytest.mark.live
+
 UR5 = load_robot("ur5")
 PERIOD = 1.0 / UR5.simulated_control_rate
 

@@ -63,7 +63,7 @@ def decode(
     if space.kind is ActionKind.JOINT_POSITION:
         return ActionChunk(
             output.stamp, output.sequence, space.kind, space.period, widths,
-            joints=values[:, :-1].copy(), composition=space.composition,
+            joints=values[:, :-1].copy(), composition=space.composition, source=output.source,
         )  # fmt: skip
     translation = values[:, :3] * space.translation_scale
     angles = values[:, 3:6] * space.rotation_scale
@@ -75,6 +75,7 @@ def decode(
     return ActionChunk(
         output.stamp, output.sequence, space.kind, space.period, widths,
         translation=translation, quaternion=rotations.from_euler_xyz(angles), composition=space.composition,
+        source=output.source,
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from vla_ros.resources import resource_path
 SIMULATORS = ("mujoco", "gazebo", "none")
 MANAGED = ("ingester", "inference", "chunker", "safety_controller")
 """Lifecycle nodes in the order in which they are brought up."""
+NOBODY = "none"
+"""The policy of a contract where a person alone drives."""
 MODEL_PATIENCE = 600.0
 """Longest time for bringing up a graph whose policy loads a model [s]."""
 
@@ -39,6 +41,24 @@ class Process:
     def module(self) -> str:
         """Module whose `main` runs the node."""
         return f"vla_ros.nodes.{self.name}"
+
+
+@dataclass(frozen=True)
+class TeleopOptions:
+    """A person's device, and what the episodes are about; the names are those of the node's parameters."""
+
+    device: str = "keyboard"
+    device_path: str = ""
+    device_options: Mapping[str, Any] = field(default_factory=dict)
+    terminal: str = ""
+    """Path of the terminal for keys and panel; empty: none."""
+    task: str = ""
+    instruction: str = ""
+    speed_level: int = 3
+    with_policy: bool = False
+    """Whether a policy runs that the person takes over from."""
+    per_episode: bool = True
+    """Whether the recorder writes a bag an episode."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,8 @@ class GraphOptions:
     timeout: float = 60.0
     home_first: bool = True
     seed: int = 0
+    teleop: TeleopOptions | None = None
+    """A person who drives; None: nobody does."""
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further parameters by node, for experiments and tests."""
 
@@ -74,11 +96,12 @@ def contract_for(options: GraphOptions) -> Contract:
     if options.sim not in SIMULATORS:
         raise ConfigurationError(f"Simulator '{options.sim}' is unknown, known are {', '.join(SIMULATORS)}.")
 
+    alone = options.teleop is not None and not options.teleop.with_policy
     contract = load_contract(
         options.robot,
         simulated=options.sim != "none",
-        policy=options.policy or None,
-        policy_options=dict(options.policy_options) or None,
+        policy=NOBODY if alone else options.policy or None,
+        policy_options={} if alone else dict(options.policy_options) or None,
         action_space=options.action_space or None,
         action_rate=options.rate or None,
     )
@@ -111,8 +134,10 @@ def graph(options: GraphOptions) -> list[Process]:
         }
         processes.append(Process("simulator", {**simulated, **_cameras(contract)}))
     if options.record:
-        recorded = {"contract": options.robot, "output": options.record, "cameras": options.record_cameras}
-        processes.append(Process("recorder", {**common, **recorded}))
+        recorded = {"output": options.record, "cameras": options.record_cameras}
+        if options.teleop is not None and options.teleop.per_episode:
+            recorded["per_episode"] = True
+        processes.append(Process("recorder", {**told, **recorded}))
     processes += [
         # Gazebo has ros2_control's controllers, but nothing of the drivers' own
         Process("safety_controller", {**told, "check_driver": options.sim != "gazebo"}),
@@ -133,19 +158,54 @@ def graph(options: GraphOptions) -> list[Process]:
         Process("watchdog", {**common, "driver": _driver(options, contract)}),
         Process("lifecycle_manager", {**common, "nodes": list(MANAGED), **_patience(contract)}),
     ]
+    if options.teleop is not None:
+        processes = _driven(processes, options.teleop, told, options.seed)
     return [
         Process(p.name, {**p.parameters, **options.parameters.get(p.name, {})}, p.required) for p in processes
     ]
 
 
+def _driven(
+    processes: list[Process], teleop: TeleopOptions, told: Mapping[str, Any], seed: int
+) -> list[Process]:
+    """The same graph with a person in it; without a policy there is nobody to infer."""
+    person = {
+        **told,
+        "device": teleop.device,
+        "device_path": teleop.device_path,
+        "device_options": yaml.safe_dump(dict(teleop.device_options)) if teleop.device_options else "",
+        "terminal": teleop.terminal,
+        "task": teleop.task,
+        "instruction": teleop.instruction,
+        "speed_level": teleop.speed_level,
+        "with_policy": teleop.with_policy,
+        "seed": seed,
+    }
+    if not teleop.with_policy:
+        managed = [name for name in MANAGED if name != "inference"]
+        processes = [
+            Process(p.name, {**p.parameters, "nodes": managed}) if p.name == "lifecycle_manager" else p
+            for p in processes
+            if p.name != "inference"
+        ]
+    return [*processes, Process("teleop", person)]
+
+
 def replay_graph(
-    options: GraphOptions, contract: Contract, bags: Sequence[Path], rate: float
+    options: GraphOptions, contract: Contract, bags: Sequence[Path], rate: float, own_time: bool = False
 ) -> list[Process]:
     """The strip from policy output to robot, fed from bags instead of a policy; simulated.
 
-    `contract` speaks the action space of the recordings; `options.robot` is the file it was written to.
+    Args:
+        options: `robot` is the file that the contract was written to; `record` and `seed` are used.
+        contract: speaks the action space of the recordings.
+        bags: played by number.
+        rate: steps a second [Hz].
+        own_time: everything follows the simulator's `/clock`, whose speed may be changed.
     """
+    clock = {"use_sim_time": True} if own_time else {}
     told = {
+        **clock,
         "contract": options.robot,
         "simulated": True,
         "action_space": contract.action_space.name,
@@ -153,8 +213,16 @@ def replay_graph(
     }
     # nobody looks through the simulated cameras: the recording has its own images
     simulated = {"robot": contract.robot.name, "seed": options.seed, "camera_rate": 1.0}
-    recorded = {"contract": options.robot, "output": options.record, "cameras": False}
+    controlled: dict[str, Any] = {}
+    chunked: dict[str, Any] = {}
+    if own_time:
+        simulated |= {"publish_clock": True, "clock_rate": 2000.0, "wait_for_controller": True}
+        controlled = {"follow_clock": True}
+        # where time is fast, two nodes' reading of it is further apart
+        chunked = {"max_future": 0.3}
+    recorded = {**told, "output": options.record, "cameras": False}
     played = {
+        **clock,
         "bags": [str(bag) for bag in bags],
         "step_rate": rate,
         "action_space": contract.action_space.name,
@@ -163,10 +231,10 @@ def replay_graph(
     return [
         Process("simulator", simulated),
         Process("recorder", recorded),
-        Process("safety_controller", told),
-        Process("chunker", told),
+        Process("safety_controller", {**told, **controlled}),
+        Process("chunker", {**told, **chunked}),
         Process("replayer", played),
-        Process("lifecycle_manager", {"nodes": nodes}),
+        Process("lifecycle_manager", {**clock, "nodes": nodes}),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
@@ -10,18 +11,22 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from vla_ros.bringup.drivers import driver_actions
-from vla_ros.bringup.graph import SIMULATORS, GraphOptions, Process, environment, graph
+from vla_ros.bringup.graph import SIMULATORS, GraphOptions, Process, TeleopOptions, environment, graph
 from vla_ros.bringup.shm import clean_shared_memory
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.policies.options import mapped_options
 from vla_ros.robots import load_robot
+from vla_ros.teleop.devices import DEVICES, own_terminal
 
 SIGTERM_AFTER, SIGKILL_AFTER = "1.2", "0.5"
 """Seconds after SIGINT, and after SIGTERM, so that everything has ended within 2 s."""
 
 
-def describe(robots: list[str]) -> LaunchDescription:
-    """The launch description for a family of robots, the first of which is the default."""
+def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
+    """The launch description for a family of robots, the first of which is the default.
+
+    `teleop`: a person drives; then no policy runs unless one is named.
+    """
     arguments = [
         ("robot", robots[0], "Which robot of the family.", robots),
         ("contract", "", "Path of a contract in YAML instead of the robot's own cameras and defaults.", None),
@@ -35,6 +40,15 @@ def describe(robots: list[str]) -> LaunchDescription:
         ("rate", "0.0", "Steps of an action chunk per second [Hz]; 0: the action space's own.", None),
         ("timeout", "60.0", "Longest episode [s]; 0: no limit.", None),
     ]  # fmt: skip
+    if teleop:
+        arguments += [
+            ("device", "keyboard", "What the person moves the robot with.", list(DEVICES)),
+            ("device_path", "", "File or topic of the device; empty: it is looked for.", None),
+            ("device_options", "", "Options of the device as a YAML mapping.", None),
+            ("terminal", "", "Path of the terminal for keys and panel; empty: that of the launch.", None),
+            ("task", "", "Task of the episodes in the simulator: pick, place, push, stack.", None),
+            ("action_space", "", "Name of the action space; empty: the contract's.", None),
+        ]
     return LaunchDescription(
         [
             *(
@@ -42,12 +56,12 @@ def describe(robots: list[str]) -> LaunchDescription:
                 for name, default, text, choices in arguments
             ),
             *(SetEnvironmentVariable(name, value) for name, value in environment().items()),
-            OpaqueFunction(function=_actions),
+            OpaqueFunction(function=_actions, args=[teleop]),
         ]
     )
 
 
-def _actions(context: LaunchContext) -> list[Any]:
+def _actions(context: LaunchContext, teleop: bool = False) -> list[Any]:
     def given(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
@@ -64,6 +78,21 @@ def _actions(context: LaunchContext) -> list[Any]:
         timeout=_number(given("timeout"), "timeout"),
         use_sim_time=sim == "gazebo" if clock == "auto" else clock == "true",
     )
+    if teleop:
+        words = given("device_options")
+        person = TeleopOptions(
+            device=given("device"),
+            device_path=given("device_path"),
+            device_options=mapped_options(words, "Launch argument 'device_options'") if words else {},
+            terminal=given("terminal") or own_terminal(),
+            task=given("task"),
+            instruction=given("instruction"),
+            with_policy=bool(given("policy")),
+        )
+        # the person begins the episodes, and ends them
+        options = replace(
+            options, teleop=person, instruction="", action_space=given("action_space"), timeout=0.0
+        )
     nodes = [node_action(process) for process in graph(options)]
     if sim == "mujoco":
         return nodes

@@ -80,7 +80,7 @@ class Session:
         return self._finish(self.operator.start_episode(task, instruction, seed, look), look)
 
     def replay(self, number: int, watch: Callable[[], None] = lambda: None) -> EpisodeResult:
-        """Play one of the replayer's bags to its end.  Raises `VlaRosError` when it cannot be played."""
+        """Play one of the replayer's episodes to its end.  Raises `VlaRosError` when it cannot be played."""
 
         def look() -> None:
             self.check()

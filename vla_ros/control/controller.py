@@ -7,8 +7,9 @@ between the robot's own bodies, because every command passes the shield.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,9 @@ _EASE_SECONDS, _EASE_FROM = 1.0, 0.2
 """After activation and reset the speed limits grow from a fifth to the whole within this time."""
 _LIMITED_SECONDS = 0.25
 """LIMITED is shown for this long after an intervention."""
+_NEXT_CHUNK = 0.05
+"""At rest for no longer than this [s] the controller is not starved: one who sends a step at a time, when it
+is due, is always a little late, and has lost nothing by it."""
 _THERE = 1e-3
 """Nearer than this [rad] a posture is reached already."""
 PERSON, WATCHDOG = "person", "watchdog"
@@ -92,6 +96,10 @@ class SafetyController:
         self._starved = True
         self._held = ""
         """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
+        self.journal: Callable[[str, dict[str, Any]], None] = _unheard
+        """Told of everything done by hand between two ticks, with what it takes to do it again: with joint
+        states and chunks that is all a run was made of (see lockstep/parity.py).
+        """
 
     # -- hands ---------------------------------------------------------------------------------------------
 
@@ -101,6 +109,7 @@ class SafetyController:
         self._forget_measurements()
         self._anchor(measured.positions, gripper_width, time)
         self.state, self.message = SafetyState.IDLE, ""
+        self.journal("activate", {"positions": measured.positions, "width": gripper_width, "time": time})
 
     def emergency_stop(self, reason: str) -> None:
         """Stop as fast as the limits allow and stay stopped until a person resets."""
@@ -109,6 +118,7 @@ class SafetyController:
     def stop(self, reason: Reason, subject: str, sentence: str) -> None:
         """The same for a reason found outside: its code, whom it is about, and one plain sentence."""
         self._latch(Intervention(InterventionAction.STOP, reason, subject), sentence)
+        self.journal("stop", {"reason": reason.value, "subject": subject, "sentence": sentence})
 
     def reset(
         self, measured: JointState | None, gripper_width: float, time: float, age: float = 0.0
@@ -127,6 +137,7 @@ class SafetyController:
         self._anchor(self._shield.motion.positions if near else measured.positions, gripper_width, time)
         self._forget_measurements()
         self.state, self.message = SafetyState.IDLE, ""
+        self.journal("reset", {"positions": measured.positions, "width": gripper_width, "time": time})
         return True, "reset; motion starts again with the next chunk"
 
     def pause(self, time: float, who: str = PERSON) -> tuple[bool, str]:
@@ -135,6 +146,7 @@ class SafetyController:
             return False, f"cannot pause in state {self.state.name}"
         self._paused.add(who)
         self._slow_down(time)
+        self.journal("pause", {"time": time, "who": who})
         return True, "paused"
 
     def resume(self, time: float, who: str = PERSON) -> tuple[bool, str]:
@@ -142,6 +154,7 @@ class SafetyController:
         if who not in self._paused:
             return False, f"not paused by the {who}"
         self._paused.discard(who)
+        self.journal("resume", {"time": time, "who": who})
         if self._paused:
             return True, self._pausing
         self._eased_from = time
@@ -176,6 +189,7 @@ class SafetyController:
             return False, f"joint {name} would leave its limits"
         if self._moving or time < self.executor.end_time or not self._shield.motion.resting:
             return False, "cannot move before the present motion has come to rest"
+        self.journal("move", {"positions": positions, "width": gripper_width, "time": time})
         distance = np.abs(positions - self._shield.motion.positions)
         if gripper_width is not None:
             self.executor.set_gripper(gripper_width)
@@ -271,13 +285,14 @@ class SafetyController:
         self.executor.record(time, target)
         setpoint = JointSetpoint(
             now, self.tick, motion.positions, motion.velocities, motion.accelerations,
-            self._gripper.width, self.executor.stamp,
+            self._gripper.width, self.executor.stamp, 0 if measured is None else measured.stamp,
         )  # fmt: skip
         return Tick(setpoint, self.state, interventions, self._gripper.target)
 
     def overrun(self, late: int, time: float) -> None:
         """So many ticks in a row were too late for smooth motion: slow down to rest until the next chunk."""
         if not (self._latched or self._starved or self._moving) and time < self.executor.end_time:
+            self.journal("overrun", {"late": late, "time": time})
             self._slow_down(time)
             self._starved = True
             self._events.append(Intervention(InterventionAction.HOLD, Reason.OVERRUN, "loop", float(late)))
@@ -377,7 +392,8 @@ class SafetyController:
         self.executor.slow_down(time, seconds_to_rest(self.executor, time, self.spec))
 
     def _set_state(self, time: float, motion: JointMotion, interventions: list[Intervention]) -> None:
-        resting = motion.resting and time >= self.executor.end_time
+        patience = 0.0 if self._starved or self.executor.joint_mode else _NEXT_CHUNK
+        resting = motion.resting and time >= self.executor.end_time + patience
         if interventions:
             self._limited_until = time + _LIMITED_SECONDS
         if self._paused:
@@ -393,3 +409,7 @@ class SafetyController:
             self.state, self.message = SafetyState.HOLDING, self._held or "no chunk left to execute"
         else:
             self.state, self.message = SafetyState.IDLE, ""
+
+
+def _unheard(event: str, values: dict[str, Any]) -> None:
+    """No journal is kept."""

@@ -11,32 +11,20 @@ import gc
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-_CLOCK_MONOTONIC, _TIMER_ABSTIME = 1, 1
+from vla_ros.control.clocks import LoopClock, MonotonicClock
+
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _WINDOW = 1000
 _RUNAWAY = 2.0
 """Periods of lateness beyond which the schedule starts anew instead of catching up."""
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def sleep_until(deadline: float) -> None:
-    """Sleep until `deadline` on the monotonic clock [s]; the GIL is free meanwhile."""
-    whole = int(deadline)
-    target = _Timespec(whole, int((deadline - whole) * 1e9))
-    while _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(target), None) == 4:  # EINTR
-        continue
 
 
 def set_priority(priority: int) -> OSError | None:
@@ -80,7 +68,7 @@ class LoopStatistics:
 
 
 class RealTimeLoop:
-    """Calls `tick(due)` every period until stopped; `due` is the scheduled monotonic time [s]."""
+    """Calls `tick(due)` every period until stopped; `due` is the scheduled time [s] on the loop's clock."""
 
     def __init__(
         self,
@@ -90,6 +78,7 @@ class RealTimeLoop:
         on_warning: Callable[[str], None] = print,
         prepare: Callable[[float], None] | None = None,
         lead: float = 0.0,
+        clock: LoopClock | None = None,
     ) -> None:
         """Make a loop; `start` begins it.
 
@@ -101,7 +90,9 @@ class RealTimeLoop:
             prepare: called with the scheduled time of the next tick, `lead` [s] before it: work that is not
                 in every tick and would make those it is in late.
             lead: less than the period.
+            clock: this machine's, if none is given.
         """
+        self._clock = clock or MonotonicClock()
         self.period = period
         self._prepare, self._lead = prepare, lead
         self._tick, self._priority, self._on_warning = tick, priority, on_warning
@@ -125,6 +116,7 @@ class RealTimeLoop:
     def stop(self) -> None:
         """Stop after the present tick and wait for the thread."""
         self._asked.set()
+        self._clock.release()
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
 
@@ -165,16 +157,19 @@ class RealTimeLoop:
                 self._on_warning(sentence)
         gc.collect()
         gc.freeze()
-        due = time.monotonic() + self.period
+        now, sleep = self._clock.now, self._clock.sleep_until
+        due = now() + self.period
         try:
             while not self._asked.is_set():
                 if self._prepare is not None:
-                    sleep_until(due - self._lead)
+                    sleep(due - self._lead)
                     self._prepare(due)
-                sleep_until(due)
-                woken = time.monotonic()
+                sleep(due)
+                if self._asked.is_set():
+                    break  # a clock that stands still lets go before it is time
+                woken = now()
                 self._tick(due)
-                done = time.monotonic()
+                done = now()
                 self._ticked.set()
                 index = self._count % _WINDOW
                 self._wakes[index], self._computes[index] = woken, done - woken

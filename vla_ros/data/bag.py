@@ -8,50 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-from binascii import crc32
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2.errors import WriterError
-from rosbags.rosbag2.storage_mcap import McapWriter
 
 from vla_ros import __version__
 from vla_ros.data.mcap import Channel, McapFile
+from vla_ros.data.mcap_storage import DurableMcap, DurableRosbag
 from vla_ros.data.message_types import MessageTypes
 from vla_ros.errors import DataError
 
 METADATA_TOPIC = "/vla/metadata"
 """Latched std_msgs/String: one JSON object of what the bag was made with; survives a killed recorder."""
-
-
-class _ChecksummedMcap(McapWriter):
-    """rosbags' MCAP storage, which leaves the optional chunk checksum at zero."""
-
-    def close_chunk(self) -> None:
-        """Write the pending chunk, then its CRC-32 behind the three leading uint64 of the record."""
-        checksum, start = crc32(self.chunk.bio.getbuffer()), self.bio.tell()
-        super().close_chunk()
-        end = self.bio.tell()
-        self.bio.seek(start + 9 + 24)
-        self.bio.write(struct.pack("<I", checksum))
-        self.bio.seek(end)
-
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system."""
-        if self.chunk.bio.tell():
-            self.close_chunk()
-        self.bio.flush()
-
-
-class _Rosbag(Writer):
-    STORAGE_PLUGINS = {StoragePlugin.MCAP: _ChecksummedMcap}
+CONCLUSION = "end."
+"""Prefix of the texts in the bag's custom data that were known at its end only."""
 
 
 class BagWriter:
@@ -67,10 +46,13 @@ class BagWriter:
         self.types = MessageTypes()
         self.counts: Counter[str] = Counter()
         self._connections: dict[str, tuple[Any, str]] = {}
+        self._storage: DurableMcap | None = None
         texts = {"vla_ros_version": __version__, **(metadata or {})}
         try:
-            self._writer = _Rosbag(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
+            self._writer = DurableRosbag(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
+            if isinstance(self._writer.storage, DurableMcap):
+                self._storage = self._writer.storage
         except WriterError as error:
             raise DataError(f"a bag cannot be written to {self.path}: it exists already.") from error
         except OSError as error:
@@ -115,18 +97,36 @@ class BagWriter:
 
     def flush(self) -> None:
         """Make everything written so far survive the end of this process.  Raises `DataError`."""
-        storage = self._writer.storage
         try:
-            if isinstance(storage, _ChecksummedMcap):
-                storage.flush()
+            if self._storage is not None:
+                self._storage.flush()
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}.") from error
+
+    def sync(self) -> None:
+        """Wait until the disk has what was flushed; any thread may.  Raises `DataError`."""
+        try:
+            if self._storage is not None:
+                self._storage.sync()
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error.strerror or error}.") from error
+
+    @property
+    def bytes_written(self) -> int:
+        """Size of the file so far, whole records only."""
+        return self._storage.written if self._storage is not None else 0
+
+    def conclude(self, texts: Mapping[str, str]) -> None:
+        """Texts known at the end only; `closing_metadata` gives them back from a bag that was closed."""
+        for key, text in texts.items():
+            self._writer.set_custom_data(f"{CONCLUSION}{key}", text)
 
     def close(self) -> None:
         """Write index and metadata.yaml.  Raises `DataError` when the disk refuses."""
         try:
             self._writer.close()
         except OSError as error:
+            self._writer.abort()
             raise DataError(f"{self.path} cannot be closed: {error.strerror or error}.") from error
 
     def __enter__(self) -> BagWriter:
@@ -164,16 +164,18 @@ def read_bag(
     start: int | None = None,
     stop: int | None = None,
     salvage: bool = False,
+    damaged: bool = False,
 ) -> Iterator[BagMessage]:
     """Yield the messages of a bag folder or an .mcap file in the order of recording.
 
     `topics`: only these, all when empty.  `start`, `stop`: only stamps in [start, stop) [ns].
     `salvage`: also read a bag that was not closed, up to its last whole record.
+    `damaged`: step over records that are damaged, too.
     Raises `DataError` when it is no bag, is empty, damaged, or not closed.
     """
     types = MessageTypes()
     count = 0
-    for file in map(McapFile, bag_files(path)):
+    for file in (McapFile(name, lenient=damaged) for name in bag_files(path)):
         for channel, stamp, raw in file.messages():
             count += 1
             if not (file.closed or salvage):
@@ -190,15 +192,19 @@ def read_bag(
         if not (file.closed or salvage):
             raise DataError(
                 f"{file.path} was not closed: its recorder was killed or the file is cut off; "
-                "`repair_bag` saves what is whole."
+                "`vla-ros bag repair` saves what is whole."
             )
     if count == 0:
-        raise DataError(f"{path} holds no messages.")
+        cut = "" if file.closed else "; it was cut off before the first was saved"
+        raise DataError(f"{path} holds no messages{cut}.")
 
 
-def bag_metadata(path: Path) -> dict[str, str]:
-    """Texts that `BagWriter` embedded; empty for a bag of another writer.  Raises `DataError`."""
-    for entry in read_bag(path, topics=(METADATA_TOPIC,), salvage=True):
+def bag_metadata(path: Path, damaged: bool = False) -> dict[str, str]:
+    """Texts that `BagWriter` embedded; empty for a bag of another writer.  Raises `DataError`.
+
+    `damaged`: step over records that are.
+    """
+    for entry in read_bag(path, topics=(METADATA_TOPIC,), salvage=True, damaged=damaged):
         try:
             texts = json.loads(entry.message.data)
         except ValueError as error:
@@ -207,10 +213,44 @@ def bag_metadata(path: Path) -> dict[str, str]:
     return {}
 
 
+def closing_metadata(path: Path) -> dict[str, str]:
+    """Texts given to `conclude`; empty for a bag that was not closed.  Raises `DataError`."""
+    custom = _custom_data(path)
+    return {key.removeprefix(CONCLUSION): v for key, v in custom.items() if key.startswith(CONCLUSION)}
+
+
+def _custom_data(path: Path) -> dict[str, str]:
+    """What rosbag2's metadata at the end of the file hold beside the topics."""
+    import yaml
+
+    custom: dict[str, str] = {}
+    for file in map(McapFile, bag_files(path)):
+        text = file.closing_record("rosbag2").get("serialized_metadata", "")
+        if "custom_data" in text:
+            try:
+                custom.update((yaml.safe_load(text) or {}).get("custom_data") or {})
+            except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+                raise DataError(f"{file.path}: the metadata at the end cannot be understood.") from error
+    return {str(key): str(value) for key, value in custom.items()}
+
+
 def repair_bag(source: Path, target: Path) -> Counter[str]:
-    """Copy what is whole in a bag that was not closed; return the messages per topic.  Raises `DataError`."""
-    with BagWriter(target, bag_metadata(source)) as writer:
-        for entry in read_bag(source, salvage=True):
+    """Copy what is whole in a bag that was not closed or is damaged; return the messages per topic.
+
+    The source is only read.  Raises `DataError`.
+    """
+    entries = read_bag(source, salvage=True, damaged=True)
+    first = next(entries)
+    known: dict[str, str] = {}
+    with suppress(DataError):
+        known = _custom_data(source)
+    texts = bag_metadata(source, damaged=True)
+    texts = texts or {key: text for key, text in known.items() if not key.startswith(CONCLUSION)}
+    with BagWriter(target, texts) as writer:
+        writer.conclude(
+            {key.removeprefix(CONCLUSION): v for key, v in known.items() if key.startswith(CONCLUSION)}
+        )
+        for entry in chain((first,), entries):
             writer.types = entry.types
             writer.write(entry.topic, entry.type_name, entry.stamp, entry.raw)
         return writer.counts

@@ -9,9 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.data.encoded_image import decode_image
+from vla_ros.data.frames import Frames
 from vla_ros.errors import DataError
 from vla_ros.types import Array, Image
+
+
+class SizedInt(int):
+    """A whole number of the metadata with the type that its data set declares, such as int32."""
+
+    dtype: str
+
+    def __new__(cls, value: int, dtype: str) -> SizedInt:
+        """`dtype`: its name in numpy."""
+        number = super().__new__(cls, value)
+        number.dtype = dtype
+        return number
+
+    def __getnewargs__(self) -> tuple[int, str]:  # type: ignore[override]
+        """What makes it again, for other processes."""
+        return int(self), self.dtype
 
 
 @dataclass(frozen=True)
@@ -29,12 +45,22 @@ class Episode:
     is_terminal: NDArray[np.bool_]
     instructions: tuple[str, ...]
     """The language instruction at each step."""
-    images: Mapping[str, tuple[bytes, ...]]
-    """Per camera, T encoded images (JPEG or PNG)."""
+    images: Mapping[str, Frames]
+    """Per camera, T frames."""
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Other features of the steps, first axis T."""
+    """Other features of the steps, first axis T.  Of the package's own: `observation/tcp_pose` (T, 7) [m],
+    quaternion x y z w; `is_intervention` (T,) bool, where a person had taken over.
+    """
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What the data set says of the whole episode."""
+    """What the data set says of the whole episode; our own keys: episode_id, task, outcome, robot."""
+    rate: float = 0.0
+    """Steps a second [Hz]; 0: not known."""
+    action_space: str = ""
+    """Name of the action space that the actions speak; empty: not known."""
+    action_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
+    contract: str = ""
+    """The contract it was recorded with, YAML; empty: none."""
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -54,4 +80,4 @@ class Episode:
             raise DataError(
                 f"{self.source}: step {step} is not among the {len(frames)} of camera '{camera}'."
             )
-        return decode_image(frames[step], f"{self.source}, camera '{camera}', step {step}")
+        return frames.image(step)

@@ -24,6 +24,10 @@ DRIVER_DEFINITIONS: Mapping[str, str] = {
     # Interbotix/interbotix_ros_core, interbotix_xs_msgs: of no registry, needed for the WidowX's commands.
     "interbotix_xs_msgs/msg/JointGroupCommand": "string name\nfloat32[] cmd\n",
     "interbotix_xs_msgs/msg/JointSingleCommand": "string name\nfloat32 cmd\n",
+    # Foxglove's schema of that name: Annex B, one frame a message, no B-frames.
+    "foxglove_msgs/msg/CompressedVideo": (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+    ),
 }
 
 

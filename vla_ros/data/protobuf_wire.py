@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vla_ros.data.blobs import FileView
+
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
@@ -18,7 +20,7 @@ class WireError(ValueError):
         self.offset = offset
 
 
-def read_varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
+def read_varint(buffer: bytes | FileView, position: int, end: int) -> tuple[int, int]:
     """Return an unsigned base-128 integer of at most 64 bits and the position behind it."""
     value = shift = 0
     start = position
@@ -36,7 +38,7 @@ def read_varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
     raise WireError("the data ends inside an integer", start)
 
 
-def fields(buffer: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def fields(buffer: bytes | FileView, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (field number, wire type, first, last) of each field of the message in `buffer[start:end]`.
 
     `first:last` is the range of the field's value; for a varint the range of its bytes.

@@ -9,6 +9,7 @@ from vla_ros.data.message_types import full_name
 from vla_ros.errors import ConfigurationError
 
 OBSERVATION = "/vla/observation"
+EPISODE_STATUS = "/vla/episode_status"
 _QUALITIES = ("reliable", "best_effort", "latched")
 
 
@@ -37,6 +38,11 @@ def parse_topic(text: str) -> RecordedTopic:
     return RecordedTopic(parts[0], full_name(parts[1]), quality)
 
 
+def camera_info_topic(camera_topic: str) -> str:
+    """Where a camera's calibration is published: `camera_info` beside `image_raw`."""
+    return f"{camera_topic.removesuffix('/compressed').rsplit('/', 1)[0]}/camera_info"
+
+
 def contract_topics(contract: Contract, clock: bool = False) -> list[RecordedTopic]:
     """Everything a run of this contract is judged by: cameras, driver, and the package's own topics.
 
@@ -50,7 +56,10 @@ def contract_topics(contract: Contract, clock: bool = False) -> list[RecordedTop
         ("/vla/policy_output", "vla_ros/PolicyOutput", "reliable"),
         (OBSERVATION, "vla_ros/Observation", "reliable"),
         ("/vla/instruction", "std_msgs/String", "latched"),
-        ("/vla/episode_status", "vla_ros/EpisodeStatus", "reliable"),
+        ("/vla/control_events", "std_msgs/String", "latched"),
+        ("/simulator/scene", "std_msgs/String", "latched"),
+        ("/vla/authority", "vla_ros/Authority", "latched"),
+        (EPISODE_STATUS, "vla_ros/EpisodeStatus", "reliable"),
         ("/simulator/episode_status", "vla_ros/EpisodeStatus", "reliable"),
         ("/diagnostics", "diagnostic_msgs/DiagnosticArray", "reliable"),
         (driver.joint_state_topic, "sensor_msgs/JointState", "best_effort"),
@@ -66,6 +75,7 @@ def contract_topics(contract: Contract, clock: bool = False) -> list[RecordedTop
     for camera in contract.cameras.values():
         kind = "sensor_msgs/CompressedImage" if camera.compressed else "sensor_msgs/Image"
         wanted.append((camera.topic, kind, "best_effort"))
+        wanted.append((camera_info_topic(camera.topic), "sensor_msgs/CameraInfo", "best_effort"))
     if clock:
         wanted.append(("/clock", "rosgraph_msgs/Clock", "best_effort"))
     topics = {name: RecordedTopic(name, full_name(kind), quality) for name, kind, quality in wanted}

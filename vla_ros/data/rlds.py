@@ -7,7 +7,7 @@ episode, its steps laid end to end in features named `steps/...`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.data.episode import Episode
+from vla_ros.data.episode import Episode, SizedInt
+from vla_ros.data.frames import EncodedFrames
 from vla_ros.data.protobuf_wire import WireError
 from vla_ros.data.rlds_features import IMAGE, NUMBER, TEXT, Feature, load_features, read_json
 from vla_ros.data.tf_example import Value, parse_example
@@ -107,19 +108,21 @@ def decode_episode(record: Record, features: tuple[Feature, ...]) -> Episode:
     source = f"{record.path}, record {record.number}"
     steps = _step_count(example, features, record)
     arrays: dict[str, NDArray[Any]] = {}
-    lists: dict[str, list[bytes]] = {}
+    lists: dict[str, Sequence[bytes]] = {}
     metadata: dict[str, Any] = {}
     for feature in features:
         value = _take(example, feature, steps if feature.in_steps else 1, record)
         if not feature.in_steps:
             first = value[0]
             metadata[feature.name.rsplit("/", 1)[-1]] = (
-                _text(cast(bytes, first), feature, record) if feature.kind == TEXT else _plain(first)
+                _text(cast(bytes, first), feature, record)
+                if feature.kind == TEXT
+                else _plain(first, feature.dtype)
             )
         elif feature.kind == NUMBER:
             arrays[feature.name] = cast("NDArray[Any]", value)
         else:
-            lists[feature.name] = cast("list[bytes]", value)
+            lists[feature.name] = cast("Sequence[bytes]", value)
     known = {ACTION, STATE, *_FLAGS}
     first_flag, last_flag, terminal_flag = (_flag(arrays, name, steps) for name in _FLAGS)
     return Episode(
@@ -131,7 +134,9 @@ def decode_episode(record: Record, features: tuple[Feature, ...]) -> Episode:
         is_terminal=terminal_flag,
         instructions=_instructions(lists, features, steps, record),
         images={
-            feature.name.rsplit("/", 1)[-1]: tuple(lists[feature.name])
+            feature.name.rsplit("/", 1)[-1]: EncodedFrames(
+                lists[feature.name], f"{source}, camera '{feature.name.rsplit('/', 1)[-1]}'"
+            )
             for feature in features
             if feature.in_steps and feature.kind == IMAGE
         },
@@ -186,7 +191,7 @@ def _step_count(example: Mapping[str, Value], features: tuple[Feature, ...], rec
 
 def _take(
     example: Mapping[str, Value], feature: Feature, count: int, record: Record
-) -> list[bytes] | NDArray[Any]:
+) -> Sequence[bytes] | NDArray[Any]:
     """`count` values of a feature: a list of byte strings, or an array (count, *shape)."""
     value = example.get(feature.name)
     if value is None:
@@ -198,11 +203,11 @@ def _take(
             f"expected ({count} x {list(feature.shape)})."
         )
     if feature.kind != NUMBER:
-        if not isinstance(value, list):
+        if isinstance(value, np.ndarray):
             raise DataError(f"{record.where()}: '{feature.name}' holds numbers, not {feature.kind}s.")
         return value
-    if isinstance(value, list):
-        if value:
+    if not isinstance(value, np.ndarray):
+        if len(value):
             raise DataError(f"{record.where()}: the feature '{feature.name}' holds bytes, not numbers.")
         numbers: NDArray[Any] = np.zeros(0, np.int64 if feature.is_integer else np.float32)
     else:
@@ -233,7 +238,7 @@ def _matrix(arrays: Mapping[str, NDArray[Any]], name: str, steps: int, record: R
 
 
 def _instructions(
-    lists: Mapping[str, list[bytes]], features: tuple[Feature, ...], steps: int, record: Record
+    lists: Mapping[str, Sequence[bytes]], features: tuple[Feature, ...], steps: int, record: Record
 ) -> tuple[str, ...]:
     for feature in features:
         if feature.name == INSTRUCTION and feature.kind == TEXT:
@@ -241,8 +246,10 @@ def _instructions(
     return ("",) * steps
 
 
-def _plain(value: Any) -> Any:
-    """A Python number for a numpy scalar; arrays and bytes as they are."""
+def _plain(value: Any, dtype: str) -> Any:
+    """A Python number for a numpy scalar, which keeps its declared type; arrays and bytes as they are."""
+    if isinstance(value, np.integer) and dtype != "int64":
+        return SizedInt(int(value), dtype)
     return value.item() if isinstance(value, np.generic) else value
 
 

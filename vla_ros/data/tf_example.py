@@ -10,13 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.data.blobs import Blobs, FileView
 from vla_ros.data.protobuf_wire import FIXED32, LENGTH_DELIMITED, VARINT, WireError, fields, read_varint
 
-Value = list[bytes] | NDArray[np.float32] | NDArray[np.int64]
-"""A feature: list of byte strings, (n,) float32 or (n,) int64."""
+Value = list[bytes] | Blobs | NDArray[np.float32] | NDArray[np.int64]
+"""A feature: byte strings, in memory or in their file, (n,) float32 or (n,) int64."""
 
 
-def parse_example(buffer: bytes) -> dict[str, Value]:
+def parse_example(buffer: bytes | FileView) -> dict[str, Value]:
     """Decode one serialised Example.  Raises `WireError` with the offset of the trouble."""
     features: dict[str, Value] = {}
     for number, kind, first, last in fields(buffer, 0, len(buffer)):
@@ -26,7 +27,7 @@ def parse_example(buffer: bytes) -> dict[str, Value]:
     return features
 
 
-def _parse_features(buffer: bytes, start: int, end: int, features: dict[str, Value]) -> None:
+def _parse_features(buffer: bytes | FileView, start: int, end: int, features: dict[str, Value]) -> None:
     for number, kind, first, last in fields(buffer, start, end):
         if number != 1:
             continue
@@ -43,7 +44,7 @@ def _parse_features(buffer: bytes, start: int, end: int, features: dict[str, Val
         features[name] = value if value is not None else []
 
 
-def _parse_feature(buffer: bytes, start: int, end: int) -> Value | None:
+def _parse_feature(buffer: bytes | FileView, start: int, end: int) -> Value | None:
     value: Value | None = None
     for number, kind, first, last in fields(buffer, start, end):
         if number not in (1, 2, 3):
@@ -58,16 +59,18 @@ def _parse_feature(buffer: bytes, start: int, end: int) -> Value | None:
     return value
 
 
-def _bytes_list(buffer: bytes, start: int, end: int) -> list[bytes]:
-    items = []
+def _bytes_list(buffer: bytes | FileView, start: int, end: int) -> list[bytes] | Blobs:
+    places = []
     for number, kind, first, last in fields(buffer, start, end):
         if number == 1:
             _need(kind, LENGTH_DELIMITED, "byte string", first)
-            items.append(buffer[first:last])
-    return items
+            places.append((first, last))
+    if isinstance(buffer, FileView):
+        return Blobs(buffer, places)
+    return [buffer[first:last] for first, last in places]
 
 
-def _float_list(buffer: bytes, start: int, end: int) -> NDArray[np.float32]:
+def _float_list(buffer: bytes | FileView, start: int, end: int) -> NDArray[np.float32]:
     parts = []
     for number, kind, first, last in fields(buffer, start, end):
         if number != 1:
@@ -78,15 +81,19 @@ def _float_list(buffer: bytes, start: int, end: int) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
 
 
-def _int64_list(buffer: bytes, start: int, end: int) -> NDArray[np.int64]:
+def _int64_list(buffer: bytes | FileView, start: int, end: int) -> NDArray[np.int64]:
     values: list[int] = []
     for number, kind, first, last in fields(buffer, start, end):
         if number != 1:
             continue
         if kind not in (VARINT, LENGTH_DELIMITED):
             raise WireError("an integer list holds something else than integers", first)
-        while first < last:
-            value, first = read_varint(buffer, first, last)
+        packed, position = buffer[first:last], 0
+        while position < len(packed):
+            try:
+                value, position = read_varint(packed, position, len(packed))
+            except WireError as error:
+                raise WireError(str(error), first + error.offset) from error
             values.append(value)
     return np.array(values, np.uint64).astype(np.int64)
 

@@ -15,6 +15,7 @@ _LIGHT = {
     "soft": "#5c6678",
     "good": "#23824f",
     "bad": "#b3202a",
+    "warn": "#96690a",
 }
 _DARK = {
     "page": "#12151c",
@@ -23,6 +24,7 @@ _DARK = {
     "soft": "#9aa4b6",
     "good": "#4cc38a",
     "bad": "#ff7b7b",
+    "warn": "#e8c14b",
 }
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src 'self' file:"
@@ -61,6 +63,12 @@ svg { width: 100%; height: auto; display: block; margin-top: 6px }
 .stills { display: grid; grid-template-columns: 1fr 1fr; gap: 10px }
 .stills img, video { width: 100%; border-radius: 6px; display: block }
 video { margin-bottom: 10px; background: #000 }
+.strip { display: flex; gap: 4px; overflow-x: auto; margin: 6px 0 } .strip figure { margin: 0; flex: 1 1 0 }
+.strip img { width: 100%; min-width: 64px; border-radius: 4px; display: block }
+.strip figcaption { font-size: 11px; color: var(--soft); text-align: center }
+.warn { color: var(--warn) } ul.findings { list-style: none; padding: 0; margin: 0 0 10px; font-size: 13.5px }
+ul.findings li { padding: 4px 0 4px 64px; border-top: 1px solid var(--line); position: relative }
+ul.findings b { position: absolute; left: 0; width: 56px }
 details { margin-top: 8px } summary { cursor: pointer; color: var(--soft); font-size: 13px }
 pre { font-size: 12px; overflow-x: auto; background: var(--page); padding: 12px; border-radius: 6px }
 @media (max-width: 640px) { .task, .stills { grid-template-columns: 1fr }
@@ -124,6 +132,18 @@ def picture(jpeg: bytes, label: str) -> str:
     """An embedded JPEG."""
     data = base64.b64encode(jpeg).decode("ascii")
     return f'<img alt="{escape(label, quote=True)}" src="data:image/jpeg;base64,{data}">'
+
+
+def strip(pictures: Iterable[tuple[str, bytes]]) -> str:
+    """Embedded JPEGs side by side, each with a word or two below it."""
+    return (
+        '<div class="strip">'
+        + "".join(
+            f"<figure>{picture(jpeg, text)}<figcaption>{escape(text)}</figcaption></figure>"
+            for text, jpeg in pictures
+        )
+        + "</div>"
+    )
 
 
 def _variables(colours: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ from vla_ros.execution.targets import JOINTS, POSES, Path, TargetPath
 from vla_ros.kernels.curve import same_sign
 from vla_ros.policies.base import ActionPrefix
 from vla_ros.robots.spec import RobotSpec
-from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose
+from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose, Source
 
 LEAD = 0.5
 """A target nearer than this many periods is left out: reaching it would need a jerk, not a motion."""
@@ -47,6 +47,10 @@ class ChunkExecutor:
         """Start at rest at `pose`, at the robot's home with its gripper open; default blending: replace."""
         self.blending: Blending = blending or Replace()
         self.delays = DelayStatistics()
+        """Of the source in charge."""
+        self._source: Source | None = None
+        self._taken_over = False
+        """Whether the motion under way is still another source's."""
         self._chunks: dict[int, Path] = {}
         self._workspace = spec.workspace
         tcp, applied = spec.tcp, spec.applied
@@ -83,6 +87,11 @@ class ChunkExecutor:
         """Remember the target at `time` [s]; called every tick."""
         self._history.append(time, same_sign(target.position, target.quaternion, self._history.newest))
 
+    @property
+    def commanded(self) -> Array:
+        """The target that `record` remembered last (7,): what deltas that come now are added to."""
+        return self._history.newest
+
     def submit(
         self, chunk: ActionChunk, time: float, stamp_time: float, measured: Pose | None = None
     ) -> float:
@@ -100,6 +109,7 @@ class ChunkExecutor:
         Raises:
             ActionError: the chunk cannot be followed; the present motion stays as it was.
         """
+        self._belong_to(chunk.source)
         # a chunk that comes too late to be used is late all the same
         self.delays.add(time - stamp_time)
         vertices: Array = np.asarray(stamp_time + chunk.period * np.arange(chunk.horizon + 1), dtype=float)
@@ -185,6 +195,16 @@ class ChunkExecutor:
         self._gripper = Schedule.constant(self.gripper(time))
         self._chunks = {}
 
+    def _belong_to(self, source: Source) -> None:
+        """A chunk of another source than before: what that one predicted or promised binds nobody."""
+        if source is self._source:
+            return
+        if self._source is not None:
+            self._chunks = {}
+            self.delays = DelayStatistics()
+            self._taken_over = True
+        self._source = source
+
     def _cartesian_chunk(
         self,
         chunk: ActionChunk,
@@ -233,6 +253,8 @@ class ChunkExecutor:
     def _blended(self, new: Path, stamp: int, current: Path, time: float) -> Blended:
         """The new chunk joined with what is known, by the contract's blending."""
         keep = time
+        if self._taken_over:
+            return Replace().blend(new, [], current, keep)
         if self.blending.commits:
             # what was due within the usual delay when the observation was made was as good as done
             keep = max(time, min(float(new.times[0]) + self.delays.p95, self.end_time))
@@ -240,6 +262,7 @@ class ChunkExecutor:
 
     def _remember(self, new: Path, stamp: int, time: float) -> None:
         """Keep a chunk; one of the same stamp takes its place, the oldest gives way."""
+        self._taken_over = False
         chunks = sorted({**self._others(stamp, time), stamp: new}.items())
         self._chunks = dict(chunks[-_REMEMBERED:])
 

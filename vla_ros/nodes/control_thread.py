@@ -5,14 +5,20 @@ It alone touches the controller; callbacks hand requests over, which are carried
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
 from vla_ros import msg
 from vla_ros.contract import Contract
+from vla_ros.control.clocks import LoopClock, MonotonicClock, SimulatedClock
 from vla_ros.control.controller import SafetyController
 from vla_ros.control.loop import RealTimeLoop, set_priority
 from vla_ros.errors import ActionError
@@ -33,6 +39,8 @@ LATE_IN_A_ROW = 5
 """Late ticks in a row after which the robot is slowed down to rest."""
 CLOCK_GAP, CLOCK_TRIES = 0.0002, 5
 """Seconds within which two clocks are read together, and how often that is tried."""
+CLOCK_STEP = 1e-7
+"""Seconds off the period from which on the journal says what time a tick has."""
 STALL = 0.25
 """Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
 CALL_TIMEOUT = 1.0
@@ -43,8 +51,9 @@ class ControlThread:
     """Chunks, joint states and requests in; commands, setpoints and status out."""
 
     def __init__(
-        self, node: Any, contract: Contract, period: float, check_driver: bool, watchdog_timeout: float
-    ) -> None:
+        self, node: Any, contract: Contract, period: float, check_driver: bool, watchdog_timeout: float,
+        follow_clock: bool = False,
+    ) -> None:  # fmt: skip
         """Build the controller and its topics.
 
         Args:
@@ -53,6 +62,7 @@ class ControlThread:
             period: the tick [s].
             check_driver: whether only a driver that says it follows is commanded.
             watchdog_timeout: silence of a watchdog that was there once that is too long [s]; 0: never.
+            follow_clock: tick on `/clock`, which a simulation gives, instead of on this machine's clock.
 
         Raises `ConfigurationError` and `MachineError`.
         """
@@ -67,6 +77,10 @@ class ControlThread:
         self.foreign = ForeignCommands(node, self._arm)
         self.driver = DriverLink(node, self._robot, self.sentences.append) if check_driver else Unchecked()
         self._watchdog = WatchdogLine(node, watchdog_timeout)
+        self._journal = node.create_publisher(String, topics.CONTROL_EVENTS, topics.JOURNAL)
+        self.controller.journal = self._tell
+        self._simulated_time = _ClockTopic(node) if follow_clock else None
+        self._time: LoopClock = MonotonicClock()
         self._lock = threading.Lock()
         self._requests: deque[tuple[Callable[[], Any], list[Any], threading.Event]] = deque()
         self.loop: RealTimeLoop | None = None
@@ -79,18 +93,22 @@ class ControlThread:
         self._chunks = self._node.create_subscription(
             msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled()
         )
-        self._since = time.monotonic()
+        if self._simulated_time is not None:
+            self._time = SimulatedClock(self._simulated_time.read, self.sentences.append)
+        self._since = self._time.now()
         self.anchored = False
         self.measured: JointState | None = None
         self._measured_at = self._ticked_at = 0.0
+        self._due, self._due_ros, self._due_moment = 0.0, 0, 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
         self._cut = False
         self.driver.open()
         self._watchdog.forget()
         self.loop = RealTimeLoop(
-            self._period, self._tick, priority, self.sentences.append, self._submit, LEAD * self._period
-        )
+            self._period, self._tick, priority, self.sentences.append, self._submit, LEAD * self._period,
+            self._time,
+        )  # fmt: skip
         self.loop.start()
         if priority > 1:
             # the caller holds the interpreter now and then; preempted meanwhile it would stall the loop
@@ -122,6 +140,9 @@ class ControlThread:
             *(self._arm, self._gripper, self._setpoint, self.status),
         ):
             part.destroy(self._node)
+        self._node.destroy_publisher(self._journal)
+        if self._simulated_time is not None:
+            self._simulated_time.destroy(self._node)
 
     def call(self, request: Callable[[], Any]) -> Any:
         """Have `request` carried out between two ticks; None when it cannot."""
@@ -135,11 +156,11 @@ class ControlThread:
 
     def moment(self) -> float:
         """The controller's time now [s]."""
-        return time.monotonic() - self._since
+        return self._time.now() - self._since
 
     def reset(self) -> tuple[bool, str]:
         """`SafetyController.reset` with what is measured; to be `call`ed."""
-        age = time.monotonic() - self._measured_at
+        age = self._time.now() - self._measured_at
         start = None if self.measured is None else self.driver.start(self.measured)
         done = self.controller.reset(start, self._joints.width, self.moment(), age)
         if done[0] and self._cut and start is not None:
@@ -153,15 +174,39 @@ class ControlThread:
         chunks = self._new_chunks()
         if not self.anchored:
             return
+        moment, now = self._schedule(due)
         for chunk in chunks:
-            _, sentence = self.controller.submit(chunk, due - self._since, self._ros_time(due))
+            _, sentence = self.controller.submit(chunk, moment, now)
             if sentence:
                 self.sentences.append(sentence)
             elif self.on_chunk is not None:
                 self.on_chunk()
 
+    def _schedule(self, due: float) -> tuple[float, int]:
+        """Controller time [s] and ROS time [ns] of a tick, the same for its chunks and for itself.
+
+        Time is summed up period by period, so that who goes through a recording does the same sums; where the
+        schedule itself has moved, the journal says to what.
+        """
+        if due != self._due:
+            moment, true = self._due_moment + self._period, due - self._since
+            if abs(moment - true) > CLOCK_STEP:
+                moment = true
+                if self.anchored:
+                    self._tell("clock", {"time": moment})
+            self._due, self._due_ros, self._due_moment = due, self._ros_time(due), moment
+        return self._due_moment, self._due_ros
+
+    def _tell(self, event: str, values: dict[str, Any]) -> None:
+        """One line of the journal: what was done by hand before the tick after `tick`."""
+        given = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        line = {"event": event, "tick": self.controller.tick, **given}
+        self._journal.publish(String(data=json.dumps(line)))
+
     def _ros_time(self, moment: float) -> int:
-        """ROS time [ns] at a near moment of the monotonic clock [s]."""
+        """ROS time [ns] at a near moment of the loop's clock [s]."""
+        if self._time.simulated:
+            return round(moment * NANOSECONDS)
         for _ in range(CLOCK_TRIES):
             before = time.monotonic()
             now = self._node.now()
@@ -172,21 +217,21 @@ class ControlThread:
 
     def _tick(self, due: float) -> None:
         # the schedule's time, not the waking's: jitter of the clock must not shake the reference
-        wall = time.monotonic()
+        woken = self._time.now()
         with self._lock:
             requests = list(self._requests)
             self._requests.clear()
         states = self._joints.take()
         if states:
-            self.measured, self._measured_at = states[-1], wall
+            self.measured, self._measured_at = states[-1], woken
             self.controller.observe(states)
-        now, moment = self._ros_time(due), due - self._since
+        moment, now = self._schedule(due)
         force = self._joints.take_force()
         if force is not None:
             self.controller.feel(force, moment)
         driver = self.driver.condition()
         self.controller.supervision.driver = driver.sentence
-        self.controller.supervision.unwatched = self._watchdog.silence(wall)
+        self.controller.supervision.unwatched = self._watchdog.silence(time.monotonic())
         if not self.anchored:
             if self.measured is None or not driver.ready:
                 return
@@ -200,7 +245,7 @@ class ControlThread:
             self.controller.stop(Reason.OVERRUN, "loop", f"the control loop stood still for {gap:.2f} s")
         if self.loop is not None and self.loop.late >= LATE_IN_A_ROW:
             self.controller.overrun(self.loop.late, moment)
-        tick = self.controller.update(moment, now, self.measured, wall - self._measured_at)
+        tick = self.controller.update(moment, now, self.measured, woken - self._measured_at)
         self._cut = self._cut or not driver.ready
         # a driver that comes back must not find the commands of before: it is silent until the reset
         if not self._cut:
@@ -218,3 +263,23 @@ class ControlThread:
             except ActionError as error:
                 self.sentences.append(f"chunk {message.sequence} was refused: {error}")
         return chunks
+
+
+class _ClockTopic:
+    """`/clock`, read by whoever asks."""
+
+    def __init__(self, node: Any) -> None:
+        self._subscription = node.create_subscription(
+            Clock, "/clock", unused, topics.SENSOR, callback_group=Polled()
+        )
+
+    def read(self) -> float | None:
+        """The newest time that has come since the last call [s]."""
+        newest = None
+        for message, _ in taken(self._subscription):
+            newest = message.clock.sec + message.clock.nanosec / NANOSECONDS
+        return newest
+
+    def destroy(self, node: Any) -> None:
+        """Give the subscription back."""
+        node.destroy_subscription(self._subscription)

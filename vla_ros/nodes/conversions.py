@@ -27,6 +27,7 @@ from vla_ros.types import (
     Observation,
     PolicyOutput,
     Pose,
+    Source,
 )
 
 
@@ -172,6 +173,7 @@ def policy_output_message(output: PolicyOutput, policy: str, instruction: str) -
     message = msg.PolicyOutput(
         sequence=output.sequence,
         policy=policy,
+        source=int(output.source),
         action_space=output.action_space,
         normalization_key=output.normalization_key,
         terminate=bool(output.terminate),
@@ -216,13 +218,18 @@ def to_policy_output(message: msg.PolicyOutput) -> PolicyOutput:
         latency=dict(zip(message.stage_names, message.stage_seconds, strict=False)),
         terminate=bool(message.terminate),
         text=message.text,
+        source=_source(message.source, f"The policy output {message.sequence}"),
     )
 
 
 def action_chunk_message(chunk: ActionChunk, base_frame: str) -> msg.ActionChunk:
     """A chunk as published on /vla/action_chunk; the caller fills `output_published`."""
     message = msg.ActionChunk(
-        sequence=chunk.sequence, kind=int(chunk.kind), composition=int(chunk.composition), period=chunk.period
+        sequence=chunk.sequence,
+        source=int(chunk.source),
+        kind=int(chunk.kind),
+        composition=int(chunk.composition),
+        period=chunk.period,
     )
     message.header.stamp = to_time(chunk.stamp)
     message.header.frame_id = base_frame
@@ -269,7 +276,15 @@ def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
         joints=joints,
         composition=composition,
         frame=message.header.frame_id,
+        source=_source(message.source, name),
     )
+
+
+def _source(number: int, name: str) -> Source:
+    try:
+        return Source(number)
+    except ValueError as error:
+        raise ActionError(f"{name} has source {number}, known are 0 (policy) and 1 (person).") from error
 
 
 def action_prefix_message(

@@ -16,11 +16,11 @@ from vla_ros.errors import ActionError, ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import doubles, to_time
 from vla_ros.nodes.polling import Polled, taken, unused
-from vla_ros.nodes.simulated_gripper import make_gripper, reported_position
+from vla_ros.nodes.simulated_gripper import make_gripper
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.realtime import Sample
+from vla_ros.sim.reports import Report, arm_report, gripper_report, own_gripper_topic
 from vla_ros.sim.world import World
-from vla_ros.types import Array
 
 WRENCH_TOPIC = "/simulator/wrench"
 """Where the driver has no wrench topic of its own."""
@@ -41,13 +41,11 @@ class DriverTopics:
         driver = spec.driver
         self.commands = 0
         self._joints = node.create_publisher(JointStateMessage, driver.joint_state_topic, topics.RELIABLE)
-        self._grip_names = [str(name) for name in driver.gripper["joint_names"]]  # type: ignore[attr-defined]
-        own = driver.gripper["joint_state_topic"] != driver.joint_state_topic
         self._grip = (
             node.create_publisher(
                 JointStateMessage, str(driver.gripper["joint_state_topic"]), topics.RELIABLE
             )
-            if own
+            if own_gripper_topic(spec)
             else None
         )
         self._wrench = node.create_publisher(
@@ -107,17 +105,9 @@ class DriverTopics:
     def publish(self, sample: Sample, stamp: int) -> None:
         """Publish a sample; called from the physics thread at the joint-state rate."""
         time = to_time(stamp)
-        names, arm = (
-            self._spec.driver.joint_names,
-            (sample.positions, sample.velocities, self._efforts(sample)),
-        )
-        if self._grip is None:
-            grip = self._grip_state(sample)
-            names = (*names, *self._grip_names)
-            arm = tuple(np.concatenate([a, b]) for a, b in zip(arm, grip, strict=True))  # type: ignore[assignment]
-        self._joints.publish(_joint_state(time, names, arm))
+        self._joints.publish(_joint_state(time, arm_report(self._spec, sample)))
         if self._grip is not None and self._count % self._grip_every == 0:
-            self._grip.publish(_joint_state(time, self._grip_names, self._grip_state(sample)))
+            self._grip.publish(_joint_state(time, gripper_report(self._spec, sample)))
         if self._count % self._wrench_every == 0:
             message = WrenchStamped()
             message.header.stamp, message.header.frame_id = time, self._flange
@@ -128,32 +118,13 @@ class DriverTopics:
             self._wrench.publish(message)
         self._count += 1
 
-    def _efforts(self, sample: Sample) -> Array:
-        """(n,) efforts in the unit the driver reports them in."""
-        scale = self._spec.contact.torque_per_effort
-        return sample.efforts if scale is None else sample.efforts / scale
-
-    def _grip_state(self, sample: Sample) -> tuple[Array, Array, Array]:
-        """Positions, velocities, efforts of the joints that the driver reports for its gripper."""
-        gripper = self._spec.gripper
-        travel = gripper.max_width - gripper.min_width
-        if tuple(self._grip_names) == gripper.joint_names:
-            positions = sample.fingers
-            slopes = (gripper.joint_at_max_width - gripper.joint_at_min_width) / travel
-        else:
-            positions = np.array([reported_position(self._spec, sample.gripper_width)])
-            slopes = (
-                np.array([reported_position(self._spec, travel) - reported_position(self._spec, 0.0)])
-                / travel
-            )
-        return positions, slopes * sample.gripper_speed, np.full(len(positions), sample.gripper_force)
-
     def close(self) -> None:
         """Take the gripper interface down."""
         self._gripper.close()
 
 
-def _joint_state(time: Any, names: Any, state: tuple[Array, Array, Array]) -> JointStateMessage:
+def _joint_state(time: Any, report: Report) -> JointStateMessage:
+    names, state = report
     message = JointStateMessage(name=list(names))
     message.header.stamp = time
     message.position, message.velocity, message.effort = (doubles(values) for values in state)

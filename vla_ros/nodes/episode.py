@@ -16,6 +16,7 @@ class Outcome(IntEnum):
     SUCCESS = 2
     FAILURE = 3
     ABORTED = 4
+    DISCARDED = 5
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Episode:
     _trouble: dict[str, tuple[float, str]] = field(default_factory=dict)
     _done_since: float | None = None
     _last_step: float | None = None
+    _waited_since: float | None = None
+    """When whoever is in charge now took over without an answer yet."""
 
     def elapsed(self, now: float) -> float:
         """Seconds from the start to now, or to the end."""
@@ -74,6 +77,14 @@ class Episode:
         else:
             self._trouble[source] = (now, sentence)
 
+    def on_authority(self, now: float) -> None:
+        """Somebody else is in charge: what was wrong with the policy is of the past, and so is its end."""
+        for source in ("policy", "inference"):
+            self._trouble.pop(source, None)
+        self._done_since = None
+        if self._last_step is None:
+            self._waited_since = now
+
     def on_safety(self, now: float, state: SafetyState, message: str, interventions: int) -> None:
         """The safety controller reported; a latched stop ends the episode."""
         self.interventions = interventions - self.interventions_before
@@ -91,7 +102,8 @@ class Episode:
         for since, trouble in self._trouble.values():
             if now - since > rules.patience:
                 self.end(now, Outcome.ABORTED, trouble)
-        if self._last_step is None and now - self.started > rules.first_answer:
+        waited_since = self.started if self._waited_since is None else self._waited_since
+        if self._last_step is None and now - waited_since > rules.first_answer:
             self.end(now, Outcome.ABORTED, f"The policy has not answered within {rules.first_answer:g} s.")
         if self._done_since is not None:
             if not self.judged:

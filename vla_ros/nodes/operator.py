@@ -109,7 +109,7 @@ class Operator:
         if not self._active.service_is_ready():
             return False
         try:
-            return bool(self._call(self._active, Trigger.Request(), 1.0, _nothing).success)
+            return bool(self.call(self._active, Trigger.Request(), 1.0, _nothing).success)
         except MachineError:
             return False
 
@@ -118,22 +118,22 @@ class Operator:
     ) -> StartEpisode.Response:
         """Ask for an episode; returns when it runs or was refused.  `watch` is called while waiting."""
         request = StartEpisode.Request(task=task, instruction=instruction, seed=seed)
-        return self._call(self._start, request, 90.0, watch)
+        return self.call(self._start, request, 90.0, watch)
 
     def start_replay(self, number: int, watch: Callable[[], None]) -> StartEpisode.Response:
-        """Ask the replayer for one of its bags; returns when it plays or was refused."""
-        return self._call(self._replay, StartEpisode.Request(seed=number), 20.0, watch)
+        """Ask the replayer for one of its episodes; returns when it plays or was refused."""
+        return self.call(self._replay, StartEpisode.Request(seed=number), 20.0, watch)
 
     def stop_episode(self, reason: str) -> None:
         """End the running episode, if any."""
-        self._call(self._stop, StopEpisode.Request(reason=reason), 2.0, _nothing)
+        self.call(self._stop, StopEpisode.Request(reason=reason), 2.0, _nothing)
 
     def move_to_joints(
         self, positions: list[float], gripper_width: float, watch: Callable[[], None]
     ) -> MoveToJoints.Response:
         """Ask for a limited joint motion; returns when it was accepted or refused."""
         request = MoveToJoints.Request(positions=positions, gripper_width=gripper_width)
-        return self._call(self._move, request, 10.0, watch)
+        return self.call(self._move, request, 10.0, watch)
 
     def reset_safety(self) -> str:
         """Release a latched stop, as a person would; why not, or nothing when it was released.
@@ -142,7 +142,7 @@ class Operator:
         """
         end = time.monotonic() + RESET_PATIENCE
         while True:
-            answer = self._call(self._reset, Trigger.Request(), 5.0, _nothing)
+            answer = self.call(self._reset, Trigger.Request(), 5.0, _nothing)
             if answer.success or time.monotonic() > end:
                 return "" if answer.success else str(answer.message)
             time.sleep(0.1)
@@ -167,6 +167,30 @@ class Operator:
             time.sleep(0.05)
         return True
 
+    def client(self, kind: type, name: str) -> Any:
+        """A client of a further service, for `call`."""
+        return self._node.create_client(kind, name)
+
+    def listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        """Have `callback` called, in the operator's thread, with every message of a further topic."""
+        self._node.create_subscription(kind, topic, callback, topics.RELIABLE)
+
+    def call(self, client: Any, request: Any, timeout: float, watch: Callable[[], None]) -> Any:
+        """A service's answer; `watch` is called while waiting.  Raises `MachineError` without one in time."""
+        deadline = time.monotonic() + timeout
+        while not client.service_is_ready():
+            watch()
+            if time.monotonic() > deadline:
+                raise MachineError(f"The service {client.srv_name} did not appear within {timeout:g} s.")
+            time.sleep(0.02)
+        future: Future = client.call_async(request)
+        while not future.done():
+            watch()
+            if time.monotonic() > deadline:
+                raise MachineError(f"The service {client.srv_name} did not answer within {timeout:g} s.")
+            time.sleep(0.005)
+        return future.result()
+
     def result(self, episode_id: str) -> EpisodeResult | None:
         """How the episode ended; None while it runs."""
         status = self.episode
@@ -183,21 +207,6 @@ class Operator:
     def safety_state(self) -> str:
         """Name of the safety controller's state."""
         return "unknown" if self.safety is None else SafetyState(self.safety.state).name
-
-    def _call(self, client: Any, request: Any, timeout: float, watch: Callable[[], None]) -> Any:
-        deadline = time.monotonic() + timeout
-        while not client.service_is_ready():
-            watch()
-            if time.monotonic() > deadline:
-                raise MachineError(f"The service {client.srv_name} did not appear within {timeout:g} s.")
-            time.sleep(0.02)
-        future: Future = client.call_async(request)
-        while not future.done():
-            watch()
-            if time.monotonic() > deadline:
-                raise MachineError(f"The service {client.srv_name} did not answer within {timeout:g} s.")
-            time.sleep(0.005)
-        return future.result()
 
     def _spin(self) -> None:
         try:

@@ -1,7 +1,8 @@
-"""Node `recorder`: every topic of a run, as it came, into an MCAP bag."""
+"""Node `recorder`: every topic of a run, as it came, into an MCAP bag, or into one bag an episode."""
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
 from importlib import import_module
@@ -11,15 +12,24 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from vla_ros.contract import load_contract
-from vla_ros.data.recorded_topics import RecordedTopic, contract_topics, parse_topic
+from vla_ros.data.bag import METADATA_TOPIC
+from vla_ros.data.calibration import calibration_text
+from vla_ros.data.episode_bags import EpisodeBags
+from vla_ros.data.image_encoding import IMAGES
+from vla_ros.data.recorded_topics import RecordedTopic, camera_info_topic, contract_topics, parse_topic
 from vla_ros.data.recording import Recording
+from vla_ros.data.ros_time import RosTime
 from vla_ros.errors import ConfigurationError, MachineError
 from vla_ros.nodes.base import VlaNode, run
+from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.polling import Polled, taken, unused
+from vla_ros.nodes.recorder_report import RecorderReport
+from vla_ros.types import NANOSECONDS
 
-DEPTH = 1000
+DEPTH = 2000
+IMAGE_DEPTH = 100
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 POLL_PERIOD = 0.02
 
 
@@ -30,8 +40,20 @@ class Recorder(VlaNode):
     """
 
     PARAMETERS = (
-        Parameter("output", "", "Folder of the bag to make; must not exist."),
-        Parameter("contract", "", "Name of a robot, or path of a contract: its topics are recorded."),
+        Parameter(
+            "output", "", "Folder of the bag to make, must not exist; with `per_episode` a folder of bags."
+        ),
+        Parameter(
+            "per_episode", False, "One bag an episode; discarded ones are moved to `discarded` beside them."
+        ),
+        Parameter(
+            "images", "raw", "How camera images are kept; JPEG and H.264 lose a little.", choices=IMAGES
+        ),
+        Parameter("image_quality", 90, "Of JPEG and H.264.", 1, 100),
+        Parameter(
+            "contract", "", "Name of a robot, or path of a contract: its topics are recorded, it in the bag."
+        ),
+        *(row for row in CONTRACT_PARAMETERS if row.name != "contract"),
         Parameter("topics", [""], "Further topics, each /name:package/Type[:reliable|best_effort|latched]."),
         Parameter(
             "max_queue", 256, "Megabytes that may wait for the disk before messages are dropped.", 1, 65536
@@ -45,20 +67,22 @@ class Recorder(VlaNode):
     def __init__(self) -> None:
         super().__init__("recorder")
         simulated_time = bool(self.value("use_sim_time"))
-        self._ros_time = simulated_time
+        self._ros_time = RosTime() if simulated_time else None
         self._polled = Polled()
-        self._recording: Recording | None = None
+        self._recording: Recording | EpisodeBags | None = None
         topics = [parse_topic(text) for text in self.value("topics") if text]
         metadata: dict[str, str] = {}
         if self.value("contract"):
-            contract = load_contract(self.value("contract"))
+            contract = contract_of(self)
             images = {camera.topic for camera in contract.cameras.values()}
+            images |= {camera_info_topic(topic) for topic in images}
             wanted = contract_topics(contract, clock=simulated_time)
             topics = [t for t in wanted if self.value("cameras") or t.name not in images] + topics
             metadata = {
                 "contract": contract.to_yaml(),
                 "robot": contract.robot.yaml_path.read_text(encoding="utf-8"),
                 "urdf": contract.robot.urdf_path.read_text(encoding="utf-8"),
+                "calibration": calibration_text(contract.cameras),
             }
         if not topics:
             raise ConfigurationError("recorder: neither 'contract' nor 'topics' says what to record.")
@@ -66,9 +90,17 @@ class Recorder(VlaNode):
             raise ConfigurationError("recorder: parameter 'output' is empty; it names the bag to make.")
         kinds = {topic.name: _message_class(topic) for topic in topics}
         self._path = Path(self.value("output"))
-        self._recording = Recording(
-            self._path, topics, metadata, self.value("max_queue") << 20, self.value("observation_pixels")
-        )
+        options = {
+            "max_queue": self.value("max_queue") << 20,
+            "observation_pixels": self.value("observation_pixels"),
+            "images": self.value("images"),
+            "image_quality": self.value("image_quality"),
+        }
+        if self.value("per_episode"):
+            self._recording = EpisodeBags(self._path, topics, metadata, **options)
+        else:
+            metadata["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            self._recording = Recording(self._path, topics, metadata, **options)
         self._topics = {topic.name: topic for topic in topics}
         self._subscribed = {
             topic.name: self._subscribe(topic, kinds[topic.name], topic.quality) for topic in topics
@@ -76,6 +108,8 @@ class Recorder(VlaNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(POLL_PERIOD, self._take, clock=steady)
         self.create_timer(0.5, self._look, clock=steady)
+        self._status = RecorderReport(self, list(self._topics))
+        self.create_timer(0.5, self._report, clock=steady)
 
     def close(self) -> None:
         """Write what waits, close the bag, say what was recorded."""
@@ -84,12 +118,18 @@ class Recorder(VlaNode):
         self._take()
         recording, self._recording = self._recording, None
         recording.close()
-        lines = [f"{self._path}: {sum(recording.counts.values())} messages"]
+        bags = f" in {len(recording.bags)} bags" if isinstance(recording, EpisodeBags) else ""
+        lines = [f"{self._path}: {sum(recording.counts.values())} messages{bags}"]
         lines += [
             f"  {name}: {recording.counts[name]}"
             + (f", {recording.dropped[name]} dropped" if recording.dropped[name] else "")
-            for name in self._topics
+            for name in [*self._topics, *sorted(set(recording.counts) - set(self._topics) - {METADATA_TOPIC})]
         ]
+        if isinstance(recording, Recording):
+            lines += [
+                f"  {name}: mean PSNR {loss['mean_psnr']} dB, lowest {loss['min_psnr']} dB"
+                for name, loss in recording.image_loss.items()
+            ]
         if recording.error:
             lines.append(recording.error)
             self.exit_code = 2
@@ -97,7 +137,8 @@ class Recorder(VlaNode):
 
     def _subscribe(self, topic: RecordedTopic, kind: type, quality: str) -> Any:
         qos = QoSProfile(
-            depth=DEPTH if quality == "reliable" else 100,
+            # As many as may come while this process is not scheduled for a second; images are few and large.
+            depth=IMAGE_DEPTH if topic.type_name in IMAGE_TYPES else DEPTH,
             reliability=ReliabilityPolicy.BEST_EFFORT
             if quality == "best_effort"
             else ReliabilityPolicy.RELIABLE,
@@ -107,16 +148,32 @@ class Recorder(VlaNode):
         )
         return self.create_subscription(kind, topic.name, unused, qos, callback_group=self._polled, raw=True)
 
+    def _report(self) -> None:
+        if self._recording is not None:
+            self._status.publish(self._recording)
+
     def _take(self) -> None:
         """Queue every message that has come."""
         if self._recording is None:
             return
         now = self.now()
-        offset = now - time.time_ns() if self._ros_time else 0
-        for name, subscription in self._subscribed.items():
-            for raw, info in taken(subscription):
+        come = {name: list(taken(subscription)) for name, subscription in self._subscribed.items()}
+        if self._ros_time is not None:
+            for raw, info in come.get("/clock", ()):
+                # CDR: four bytes of encapsulation, then seconds and nanoseconds
+                seconds, nanoseconds = struct.unpack_from("<iI", raw, 4)
+                told = info["source_timestamp"] or time.time_ns()
+                self._ros_time.read(told, seconds * NANOSECONDS + nanoseconds)
+            if "/clock" not in come:
+                self._ros_time.read(time.time_ns(), now)
+        for name, messages in come.items():
+            for raw, info in messages:
                 sent = info["source_timestamp"]
-                self._recording.put(name, sent + offset if sent else now, raw)
+                self._recording.put(name, self._sent_at(sent) if sent else now, raw)
+                self._status.count(name)
+
+    def _sent_at(self, machine: int) -> int:
+        return machine if self._ros_time is None else self._ros_time.at(machine)
 
     def _look(self) -> None:
         """Stop when the disk refuses; match publishers that offer less than was asked for."""

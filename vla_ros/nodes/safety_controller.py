@@ -46,6 +46,11 @@ class SafetyControllerNode(VlaLifecycleNode):
             60.0,
         ),
         Parameter("check_driver", True, "Command only a driver that says it follows (docs/drivers.md)."),
+        Parameter(
+            "follow_clock",
+            False,
+            "Tick on /clock, that of a simulation that may be slow, fast or stand still; needs use_sim_time.",
+        ),
     )
 
     def __init__(self) -> None:
@@ -61,9 +66,15 @@ class SafetyControllerNode(VlaLifecycleNode):
                 f"Parameter 'control_rate' of node 'safety_controller' was given as {rate:g}, "
                 "allowed is 50 to 1000."
             )
+        follow = self.value("follow_clock")
+        if follow and not (self.value("simulated") and self.value("use_sim_time")):
+            raise ConfigurationError(
+                "Parameter 'follow_clock' of node 'safety_controller' is set, but a real robot is controlled "
+                "on this machine's clock; allowed is that with 'simulated' and 'use_sim_time' only."
+            )
         self._robot = contract.robot
         self._control = ControlThread(
-            self, contract, 1.0 / rate, self.value("check_driver"), self.value("watchdog_timeout")
+            self, contract, 1.0 / rate, self.value("check_driver"), self.value("watchdog_timeout"), follow
         )
         self._prefix = None
         if self._control.controller.executor.blending.commits:

@@ -40,6 +40,7 @@ class SetpointMessage:
         message.gripper_width = setpoint.gripper_width
         message.state = int(tick.state)
         message.chunk_sequence = sequence
+        put_time(message.measured_stamp, setpoint.measured_stamp)
         put_time(message.observation_stamp, setpoint.observation_stamp)
         self._publisher.publish(message)
 

@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from vla_ros.errors import ActionError, ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.robots.spec import RobotSpec
+from vla_ros.sim.reports import reported_position
 from vla_ros.sim.world import World
 
 REACHED = 0.002
@@ -36,13 +37,6 @@ class Gripper(Protocol):
     def close(self) -> None:
         """Take the interface down."""
         ...
-
-
-def reported_position(spec: RobotSpec, width: float) -> float:
-    """What the driver reports for an opening width [m], in the unit of its gripper joint."""
-    closed, opened = (float(str(spec.driver.gripper[f"state_at_{end}_width"])) for end in ("min", "max"))
-    share = (width - spec.gripper.min_width) / (spec.gripper.max_width - spec.gripper.min_width)
-    return closed + share * (opened - closed)
 
 
 def commanded_width(spec: RobotSpec, position: float) -> float:

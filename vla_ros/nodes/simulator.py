@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import threading
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
 
 from vla_ros import msg
 from vla_ros.errors import ConfigurationError, VlaRosError
@@ -18,6 +21,7 @@ from vla_ros.nodes.conversions import to_time
 from vla_ros.nodes.driver_topics import DriverTopics
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.simulated_driver import make_surface
+from vla_ros.nodes.time_gate import TimeGate
 from vla_ros.robots import load_robot
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.sim.drivers import make_driver
@@ -30,7 +34,6 @@ from vla_ros.types import NANOSECONDS, Image
 
 STATUS_PERIOD = 0.1
 DIAGNOSTICS_PERIOD = 1.0
-CLOCK_RATE = 100.0
 SWITCH_INTERVAL = 0.0005
 """Longest time one thread keeps another from Python [s]; the default, 5 ms, exceeds a joint-state period."""
 
@@ -53,6 +56,12 @@ class Simulator(VlaNode):
                   "whose clock stutters; 1: the real driver's, 0: a driver that follows whatever it is sent.",
                   0.0, 100.0),
         Parameter("publish_clock", False, "Publish /clock; stamps are then simulated time from 0."),
+        Parameter("clock_rate", 100.0, "Messages on /clock in a simulated second [Hz], at most one a "
+                  "joint state.", 1.0, 2000.0),
+        Parameter("speed", 1.0, "Simulated seconds in a real one, 0: time stands; another than 1 needs "
+                  "publish_clock. May be changed while it runs.", 0.0, 10.0, read_only=False),
+        Parameter("wait_for_controller", False, "Time waits for a safety controller that follows /clock, and "
+                  "for /simulator/hold_time: the speed is then the highest that all keep."),
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -78,21 +87,29 @@ class Simulator(VlaNode):
         self._scene = 0
         self._clocked = self.value("publish_clock")
         self._clock_topic = self.create_publisher(Clock, "/clock", topics.RELIABLE) if self._clocked else None
-        self._clock_every = max(1, round(spec.simulated_joint_state_rate / CLOCK_RATE))
-        self._samples = 0
+        self._clock_every = max(1, round(spec.simulated_joint_state_rate / self.value("clock_rate")))
+        self._samples = self._time_told = 0
         self._driver = DriverTopics(self, spec, self._world, self._lock)
         self._surface = make_surface(self, spec, self._world, self._lock) if patience else None
         self._camera_topics = CameraTopics(self, cameras)
         self._status = self.create_publisher(msg.EpisodeStatus, topics.SIMULATOR_STATUS, topics.RELIABLE)
+        self._scene_topic = self.create_publisher(String, topics.SIMULATOR_SCENE, topics.LATCHED)
+        self._tell_scene()
         self.create_service(StartEpisode, "~/reset_scene", self._reset_scene)
+        self._gate = TimeGate(self, self._tell_time) if self.value("wait_for_controller") else None
+        sentence = self._speed_refused(self.value("speed"))
+        if sentence:
+            raise ConfigurationError(sentence)
         self._physics = PhysicsLoop(
             self._world,
             self._lock,
             spec.simulated_joint_state_rate,
             self._on_sample,
             self._on_failure,
-            self._driver.take_commands,
+            self._before_batch,
+            self.value("speed"),
         )
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._cameras = CameraLoop(
             self._world, self._lock, self._physics, self.value("renderer"), self._on_image, self._on_failure
         )
@@ -110,17 +127,44 @@ class Simulator(VlaNode):
         }
         return {name: dataclasses.replace(camera, **changes) for name, camera in spec.cameras.items()}
 
+    def _speed_refused(self, speed: float) -> str:
+        if speed == 1.0 or self._clocked:
+            return ""
+        return (
+            f"Parameter 'speed' of node 'simulator' was given as {speed:g}, but without publish_clock nobody "
+            "would know of it; allowed is 1."
+        )
+
+    def _on_parameters(self, changed: list[Any]) -> SetParametersResult:
+        for parameter in changed:
+            if parameter.name == "speed":
+                sentence = self._speed_refused(parameter.value)
+                if sentence:
+                    return SetParametersResult(successful=False, reason=sentence)
+                self._physics.speed = parameter.value
+        return SetParametersResult(successful=True)
+
     # Called from the physics and camera threads.
+
+    def _before_batch(self) -> None:
+        if self._gate is not None:
+            self._gate.wait(self._world.sim_time, self._physics.period / NANOSECONDS)
+        self._driver.take_commands()
 
     def _stamp(self, stamp: int, sim_time: float) -> int:
         return round(sim_time * NANOSECONDS) if self._clocked else stamp
 
     def _on_sample(self, sample: Sample) -> None:
         stamp = self._stamp(sample.stamp, sample.sim_time)
-        if self._clock_topic is not None and self._samples % self._clock_every == 0:
-            self._clock_topic.publish(Clock(clock=to_time(stamp)))
+        self._time_told = stamp
+        if self._samples % self._clock_every == 0:
+            self._tell_time()
         self._samples += 1
         self._driver.publish(sample, stamp)
+
+    def _tell_time(self) -> None:
+        if self._clock_topic is not None:
+            self._clock_topic.publish(Clock(clock=to_time(self._time_told)))
 
     def _on_image(self, camera: CameraSpec, stamp: int, sim_time: float, image: Image) -> None:
         self._camera_topics.publish(camera, self._stamp(stamp, sim_time), image)
@@ -147,8 +191,21 @@ class Simulator(VlaNode):
             return response
         self._scene += 1
         response.success, response.instruction, response.episode_id = True, task.instruction, self._scene_id()
+        self._tell_scene()
         self._publish_status()
         return response
+
+    def _tell_scene(self) -> None:
+        """What it takes to lay the scene again: in a bag, the way to replay an episode to its end."""
+        task = self._world.task
+        told = {
+            "robot": self._world.spec.name,
+            "task": task.name,
+            "instruction": task.instruction,
+            "seed": task.seed,
+            "episode_id": self._scene_id(),
+        }
+        self._scene_topic.publish(String(data=json.dumps(told)))
 
     def _scene_id(self) -> str:
         return f"scene_{self._scene:04d}"

@@ -13,6 +13,7 @@ from std_msgs.msg import String
 
 from vla_ros import msg
 from vla_ros.action import ExecuteInstruction
+from vla_ros.execution.authority import Authority
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.conversions import to_stamp
@@ -20,7 +21,7 @@ from vla_ros.nodes.episode import Episode, Outcome, Rules
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.preparation import EpisodeError, Preparation
 from vla_ros.srv import SetInstruction, StartEpisode, StopEpisode
-from vla_ros.types import NANOSECONDS, SafetyState
+from vla_ros.types import NANOSECONDS, SafetyState, Source
 
 PIPELINE = ("ingester", "inference", "chunker")
 """Nodes whose diagnostics can end an episode."""
@@ -51,6 +52,7 @@ class Supervisor(VlaNode):
         """Whether the end of the episode was made known."""
         self._count = 0
         self._safety: msg.SafetyStatus | None = None
+        self._authority = Authority()
         self._instruction = self.create_publisher(String, topics.INSTRUCTION, topics.LATCHED)
         self._status = self.create_publisher(msg.EpisodeStatus, topics.EPISODE_STATUS, topics.RELIABLE)
         self._preparation = Preparation(self)
@@ -61,6 +63,7 @@ class Supervisor(VlaNode):
             (DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics),
         ):
             self.create_subscription(kind, topic, callback, topics.RELIABLE)
+        self.create_subscription(msg.Authority, topics.AUTHORITY, self._on_authority, topics.LATCHED)
         # these await what timers and subscriptions tell, which a shared exclusive group would hold back
         waiting = ReentrantCallbackGroup()
         for service, name, answer in (
@@ -104,10 +107,24 @@ class Supervisor(VlaNode):
         episode = self._episode
         if episode is None or message.instruction != episode.instruction:
             return
+        if not message.error and not self._authority.allows(
+            Source(message.source), to_stamp(message.header.stamp)
+        ):
+            return
         if message.error:
-            episode.on_trouble(self._seconds(), "policy", message.error)
+            # with a person in charge nobody waits for the policy
+            if self._authority.source is Source(message.source):
+                episode.on_trouble(self._seconds(), "policy", message.error)
         else:
             episode.on_answer(self._seconds(), message.terminate)
+
+    def _on_authority(self, message: msg.Authority) -> None:
+        source = Source(message.source)
+        if self._authority.announce(source, to_stamp(message.header.stamp), message.device):
+            if self._episode is not None:
+                self._episode.on_authority(self._seconds())
+            who = f"a person with {message.device}" if source is Source.PERSON else "the policy"
+            self.get_logger().info(f"In charge: {who}.")
 
     def _on_verdict(self, message: msg.EpisodeStatus) -> None:
         if self._episode is not None and message.episode_id == self._judge_id and self._episode.judged:
@@ -120,6 +137,8 @@ class Supervisor(VlaNode):
         for status in message.status:
             if status.name in PIPELINE:
                 wrong = status.level == DiagnosticStatus.ERROR
+                if status.name == "inference" and self._authority.source is Source.PERSON:
+                    continue
                 self._episode.on_trouble(self._seconds(), status.name, status.message if wrong else "")
 
     # What is asked for.

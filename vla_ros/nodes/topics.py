@@ -8,11 +8,17 @@ OBSERVATION = "/vla/observation"
 POLICY_OUTPUT = "/vla/policy_output"
 ACTION_CHUNK = "/vla/action_chunk"
 INSTRUCTION = "/vla/instruction"
+AUTHORITY = "/vla/authority"
 ACTION_PREFIX = "/vla/action_prefix"
 JOINT_SETPOINT = "/vla/joint_setpoint"
 SAFETY_STATUS = "/vla/safety_status"
 HEARTBEAT = "/vla/heartbeat"
 EPISODE_STATUS = "/vla/episode_status"
+CONTROL_EVENTS = "/vla/control_events"
+RECORDER_STATUS = "/vla/recorder_status"
+SIMULATOR_SCENE = "/simulator/scene"
+HOLD_TIME = "/simulator/hold_time"
+"""Simulated time [s] at which it stands until another is told; std_msgs/Float64."""
 SIMULATOR_STATUS = "/simulator/episode_status"
 DIAGNOSTICS = "/diagnostics"
 
@@ -25,3 +31,7 @@ LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
 """Late subscribers get the last message (instructions)."""
+JOURNAL = QoSProfile(
+    depth=500, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""Few messages, none of which may be missed, by whoever comes when."""

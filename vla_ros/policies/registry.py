@@ -64,6 +64,7 @@ _FAMILIES = {
         isolated=False,
     ),
     "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
+    "none": Family("vla_ros.policies.nobody", "Nobody", "nobody: a person drives", isolated=False),
 }
 """Every policy by its name."""
 

@@ -1,4 +1,4 @@
-"""The simulated world on the wall clock: one thread for physics, one for images."""
+"""The simulated world on the wall clock, at a speed: one thread for physics, one for images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from vla_ros.types import NANOSECONDS, Array, Image
 
 MAX_LAG = 100_000_000
 """Farther behind the clock than this, time is given up rather than caught up [ns]."""
+STANDING = 0.005
+"""Seconds between two looks whether time goes on."""
 _JOIN = 2.0
 
 
@@ -81,8 +83,9 @@ class PhysicsLoop(Loop):
         publish: Callable[[Sample], None],
         failed: Callable[[Exception], None],
         prepare: Callable[[], None] = lambda: None,
+        speed: float = 1.0,
     ) -> None:
-        """`prepare` is called before every batch, without the lock."""
+        """`prepare` is called before every batch, without the lock; it may wait for who must keep up."""
         super().__init__("physics", failed)
         self._prepare = prepare
         self._world = world
@@ -94,10 +97,17 @@ class PhysicsLoop(Loop):
         """Stamp of the present state; read and written under the lock."""
         self.lost = 0
         """Nanoseconds given up because the machine was too slow."""
+        self.speed = speed
+        """Seconds of the world in one of the clock; 0: time stands.  May be changed at any time."""
 
     def _work(self) -> None:
         due = time.time_ns() + self.period
         while not self._end.is_set():
+            speed = self.speed
+            if speed <= 0.0:
+                self._end.wait(STANDING)
+                due = time.time_ns()
+                continue
             late = self._sleep_until(due)
             if abs(late) > MAX_LAG:
                 self.lost += max(late, 0)
@@ -108,7 +118,7 @@ class PhysicsLoop(Loop):
                 self.stamp = due
                 sample = self._sample(due)
             self._publish(sample)
-            due += self.period
+            due += round(self.period / speed)
 
     def _sample(self, stamp: int) -> Sample:
         world = self._world
@@ -162,11 +172,15 @@ class CameraLoop(Loop):
             while not self._end.is_set():
                 instant = min(due.values())
                 self._sleep_until(instant)
+                speed = self._physics.speed
+                if speed <= 0.0:
+                    self._end.wait(STANDING)
+                    continue
                 stamp, sim_time = self._copy_state(data)
                 for name in [name for name, when in due.items() if when <= instant]:
                     if stamp:
                         self._publish(self._cameras[name], stamp, sim_time, renderer.render(data, name))
-                    due[name] = self._next(due[name], periods[name])
+                    due[name] = self._next(due[name], round(periods[name] / speed))
         finally:
             renderer.close()
 

@@ -16,7 +16,7 @@ from vla_ros.sim.objects import COLOURS
 from vla_ros.sim.render import Renderer, make_renderer
 from vla_ros.sim.scene import PARKING, block_name, build_scene, plate_name
 from vla_ros.sim.tasks import Task, make_task
-from vla_ros.types import Array, Image
+from vla_ros.types import Array, Image, Pose
 
 SCENE_ATTEMPTS = 50
 JUDGE_RATE = 50.0
@@ -59,8 +59,6 @@ class World:
         self.driver = make_driver(spec) if driver is None else driver
         """What commands go through; by default one that follows whatever it is sent."""
         self._index()
-        self._effort, self._efforts = np.zeros(spec.dof), 0
-        self._mean_effort: Array = np.zeros(spec.dof)
         self._judge_period = max(1, round(1.0 / (JUDGE_RATE * timestep)))
         self.reset(task, seed, instruction, keep_arm=False)
 
@@ -86,9 +84,16 @@ class World:
     # ---- episodes
 
     def reset(
-        self, task: str | Task = "", seed: int = 0, instruction: str = "", keep_arm: bool = True
+        self,
+        task: str | Task = "",
+        seed: int = 0,
+        instruction: str = "",
+        keep_arm: bool = True,
+        joints: Array | None = None,
     ) -> Task:
         """New objects and a new goal; the arm stays where it is, or jumps home when `keep_arm` is false.
+
+        `joints`: where it jumps to instead of home (n,) [rad].
 
         Where a kept arm would stand inside an object, the objects are drawn anew.  Raises what `scenes`
         raises; the world is then unchanged.
@@ -96,7 +101,7 @@ class World:
         candidates = iter([task]) if isinstance(task, Task) else scenes(self.spec, task, instruction, seed)
         candidate = next(candidates)
         if not keep_arm:
-            self._home_arm()
+            self._home_arm(self.spec.home if joints is None else joints)
         while not self.adopt(candidate):
             following = next(candidates, None)
             if following is None:
@@ -119,13 +124,15 @@ class World:
         self._steps = 0
         return True
 
-    def _home_arm(self) -> None:
+    def _home_arm(self, joints: Array) -> None:
         spec, data = self.spec, self.data
         mujoco.mj_resetData(self.model, data)
-        data.qpos[self._q] = spec.home
+        data.qpos[self._q] = joints
         data.qpos[self._finger_q] = spec.gripper.joint_at_max_width
-        self.driver.reset(spec.home)
-        self._target = np.array(spec.home)
+        self.driver.reset(joints)
+        self._target = np.array(joints)
+        self._effort, self._efforts = np.zeros(spec.dof), 0
+        self._mean_effort: Array = np.zeros(spec.dof)
         self._width_goal = self._width_target = spec.gripper.max_width
         self.set_gripper(spec.gripper.max_width)
 
@@ -267,6 +274,12 @@ class World:
             speed = float(np.linalg.norm(velocity[3:]) + 0.02 * np.linalg.norm(velocity[:3]))
             states[block.colour] = BlockState(self.data.xpos[body].copy(), speed, body in touched)
         return states
+
+    def block_pose(self, colour: str) -> Pose:
+        """Pose of a block in the base frame; never shown to a policy."""
+        body, data = self._blocks[colour], self.data
+        w, x, y, z = data.xquat[body]
+        return Pose(data.xpos[body].copy(), np.array([x, y, z, w]))
 
     def _touched(self) -> set[int]:
         """Bodies in contact with the robot (the base does not move and does not count)."""

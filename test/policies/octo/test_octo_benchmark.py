@@ -58,7 +58,7 @@ def test_tables() -> None:
         "variants": {"onnx fp32": one},
         "targets": {"onnx fp32": {"value": 0.6, "limit": 0.55, "met": False}},
     }  # fmt: skip
-    tables = octo_cpu.rows(document)
+    tables = octo_cpu.rows({"octo": document})
     assert tables[0].cells[0] == ["onnx fp32", "0.200", "0.300", "0.100", "5.0", "20", "10", "180", "7"]
     assert tables[1].cells[0] == ["onnx fp32", "41.0", "400", "1.0e-02", "2.0e-02"]
     assert tables[2].cells[0] == ["onnx fp32", "0.600", "0.55", "NO"]

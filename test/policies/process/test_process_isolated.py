@@ -23,7 +23,10 @@ from vla_ros.policies.process.isolated import FIRST_DELAY, LONGEST_DELAY, Isolat
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import ActionKind, CameraImage, JointState, Observation, Pose
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no anonymous shared memory here")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no anonymous shared memory here"),
+]
 
 
 def seen(number: int = 1, value: int = 10, size: tuple[int, int] = (24, 32)) -> Observation:

@@ -25,6 +25,8 @@ from vla_ros.nodes.inference import Inference
 from vla_ros.robots import load_robot
 from vla_ros.types import CameraImage, JointState, Observation, Pose
 
+pytestmark = pytest.mark.live
+
 __all__ = ["bench", "domain"]  # fixtures
 
 ROBOT = load_robot("panda")

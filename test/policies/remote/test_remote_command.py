@@ -8,10 +8,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from vla_ros.policies.remote.client import make_remote
 from vla_ros.robots import load_robot
 from vla_ros.types import CameraImage, JointState, Observation, Pose
+
+pytestmark = pytest.mark.live
 
 
 def test_a_served_policy_answers_and_ctrl_c_ends_it() -> None:

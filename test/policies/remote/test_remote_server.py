@@ -28,6 +28,8 @@ from vla_ros.policies.remote.wire import pack, unpack
 from vla_ros.robots import load_robot
 from vla_ros.types import CameraImage, JointState, Observation, PolicyOutput, Pose
 
+pytestmark = pytest.mark.live
+
 ROBOT = load_robot("panda")
 CAMERA = next(iter(ROBOT.cameras))
 TOKEN = "a-token-of-thirty-two-characters"

@@ -1,0 +1,22 @@
+"""`vla-ros data convert`: any format to any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vla_ros.commands.data_sources import convert_with_bar, open_sources, sources_and_target
+from vla_ros.data.conversion import FORMATS, Options
+from vla_ros.data.conversion_work import refuse_existing
+from vla_ros.errors import ConfigurationError
+
+
+def convert(paths: Sequence[Path], to: str, options: Options) -> None:
+    """Convert all sources into one target.  Raises `VlaRosError`."""
+    sources, target = sources_and_target(paths, 1)
+    if to not in FORMATS:
+        raise ConfigurationError(f"the format '{to}' (--to) is not known; {', '.join(FORMATS)} are.")
+    refuse_existing(target)
+    convert_with_bar(open_sources(sources), target, to, options, Console())

@@ -1,0 +1,99 @@
+"""`vla-ros teleop`: the graph with a person in it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.commands.shared import shown, stamp
+from vla_ros.errors import ConfigurationError
+from vla_ros.teleop.devices import DEVICES, own_terminal
+
+
+def drive(options: GraphOptions, runs: Path) -> int:
+    """Start the graph and let the person drive until Ctrl-C.  Raises `VlaRosError`.
+
+    Nothing is printed while the panel is shown: it is the node's, on the same terminal.
+    """
+    person = options.teleop
+    if person is None or person.device not in DEVICES:
+        given = "" if person is None else person.device
+        raise ConfigurationError(f"Device '{given}' is unknown, known are {', '.join(DEVICES)}.")
+    if person.device == "scripted":
+        raise ConfigurationError(
+            "Device 'scripted' needs the simulator's own knowledge of the scene, which no topic carries; "
+            "`vla-ros record --scripted` makes such demonstrations, faster than real time."
+        )
+    contract_for(options)
+    from vla_ros.sim.goal import TASKS
+
+    if person.task and person.task not in TASKS:
+        raise ConfigurationError(f"Task '{person.task}' is unknown, known are {', '.join(TASKS)}.")
+    terminal = person.terminal or own_terminal()
+    if person.device == "keyboard" and not terminal:
+        raise ConfigurationError(
+            "Device 'keyboard' needs a terminal, but this command was started from none; "
+            "name one with --terminal."
+        )
+    if person.task and options.sim == "none":
+        raise ConfigurationError("A task is laid by the simulator; with --sim none name an --instruction.")
+    _look_for(person.device, person.device_path, terminal)
+    from vla_ros.bringup.session import prepared, session
+
+    folder = run_folder(runs, stamp())
+    options = replace(options, teleop=replace(person, terminal=terminal))
+    # also where whoever started it in the background had it ignored
+    signal.signal(signal.SIGINT, _as_interrupt)
+    signal.signal(signal.SIGHUP, _as_interrupt)
+    begun = time.monotonic()
+    print("Starting ...", flush=True)
+    with session(prepared(options, folder), folder, _unheard) as running:
+        running.wait_up()
+        if not terminal:
+            print(f"The graph is up after {time.monotonic() - begun:.1f} s; Ctrl-C ends it.", flush=True)
+        try:
+            while True:
+                running.check()
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            seconds = time.monotonic() - begun
+    _say(f"Ended after {seconds:.0f} s; logs: {shown(folder / 'log')}")
+    return 0
+
+
+def _look_for(device: str, path: str, terminal: str) -> None:
+    """Open and close what the node will open, before anything starts.  Raises `MachineError`."""
+    from vla_ros.teleop.devices.joystick import Gamepad
+    from vla_ros.teleop.devices.spacemouse import SpaceMouse
+    from vla_ros.teleop.devices.terminal import Terminal
+
+    found: list[Gamepad | SpaceMouse | Terminal] = [Terminal(terminal)] if terminal else []
+    if device == "gamepad":
+        found.append(Gamepad(path))
+    elif device == "spacemouse":
+        found.append(SpaceMouse(path))
+    for one in found:
+        one.open()
+        one.close()
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:
+        # the terminal has gone: nobody is there to read it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _unheard(name: str, line: str) -> None:
+    """Troubles are in the logs, and those that matter to the person in the panel."""
+
+
+def _as_interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,109 @@
+"""The steps of an episode as conversion sees them: one action each, on the grid of the action space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.actions import ActionSpace
+from vla_ros.data.audit.record import EpisodeRecord, Output
+from vla_ros.data.audit.timing import Stamps
+from vla_ros.types import NANOSECONDS, Array, Source
+
+
+@dataclass(frozen=True)
+class Steps:
+    """T actions; `values` (T, dimension) in the units of the action space, empty where they are not plain."""
+
+    stamps: Stamps
+    values: Array
+    person: NDArray[np.bool_]
+    """(T,) whether a person moved the robot."""
+    physical: bool
+    """Whether the values are in the units of the action space, so that clips can be judged."""
+    missing: int = 0
+    """Grid times for which no policy output had a row left (chunks of several steps)."""
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.stamps)
+
+    @property
+    def interventions(self) -> NDArray[np.bool_]:
+        """(T,) steps in which a person had taken over from a policy; none where only one of them acts."""
+        mixed = bool(self.person.any()) and not bool(self.person.all())
+        return self.person if mixed else np.zeros(len(self), np.bool_)
+
+
+def steps_of(record: EpisodeRecord, period: float) -> Steps:
+    """Actions of horizon 1 as they came; of longer chunks, at each grid time the row of the newest output."""
+    outputs = [output for output in record.outputs if not output.error]
+    if not outputs:
+        return Steps(np.zeros(0, np.int64), np.zeros((0, 0)), np.zeros(0, np.bool_), False)
+    plain = all(output.tokens == 0 and not output.key for output in outputs)
+    width = max(output.dimension for output in outputs)
+    if all(output.horizon == 1 for output in outputs):
+        chosen = [(output, 0, output.stamp) for output in outputs]
+        missing = 0
+    else:
+        chosen, missing = _on_grid(outputs, period, record.stop + record.offset)
+    values = np.full((len(chosen), width), np.nan)
+    for k, (output, row, _) in enumerate(chosen):
+        if output.values.ndim == 2 and output.values.shape[1] <= width and row < len(output.values):
+            values[k, : output.values.shape[1]] = output.values[row]
+    return Steps(
+        np.array([stamp for _, _, stamp in chosen], np.int64),
+        values,
+        np.array([output.source == Source.PERSON for output, _, _ in chosen], np.bool_),
+        plain,
+        missing,
+    )
+
+
+def _on_grid(outputs: list[Output], period: float, end: int) -> tuple[list[tuple[Output, int, int]], int]:
+    chosen: list[tuple[Output, int, int]] = []
+    missing, k, newest, waiting = 0, 0, None, list(outputs)
+    last = max(output.stamp + round(output.horizon * period * NANOSECONDS) for output in outputs)
+    start = outputs[0].stamp
+    while (at := start + round(k * period * NANOSECONDS)) < min(last, end):
+        while waiting and waiting[0].stamp <= at and waiting[0].published <= at:
+            newest = waiting.pop(0)
+        k += 1
+        if newest is None:
+            continue
+        row = int((at - newest.stamp) / NANOSECONDS / period + 1e-6)
+        if row < newest.horizon:
+            chosen.append((newest, row, at))
+        else:
+            missing += 1
+    return chosen, missing
+
+
+def clip_range(space: ActionSpace, record: EpisodeRecord) -> tuple[Array, Array]:
+    """(low, high), each (dimension,), beyond which an action is not carried out as given; infinite: no end.
+
+    Deltas: the clips of `ActionSpace`, as `decode` applies them.  Absolute targets: the robot's applied joint
+    limits, or its workspace, if the contract is known.
+    """
+    from vla_ros.types import ActionKind
+
+    low, high = np.full(space.dimension, -np.inf), np.full(space.dimension, np.inf)
+    robot = record.contract.robot if record.contract is not None else None
+    if space.kind is ActionKind.CARTESIAN_DELTA:
+        step = np.full(space.dimension, np.inf)
+        if space.unit_clip is not None:
+            step[:-1] = space.unit_clip
+        for clip, scale, part in (
+            (space.step_translation, space.translation_scale, slice(0, 3)),
+            (space.step_rotation, space.rotation_scale, slice(3, 6)),
+        ):
+            if clip is not None:
+                step[part] = np.minimum(step[part], clip / scale)
+        low, high = -step, step
+    elif robot is not None and space.kind is ActionKind.JOINT_POSITION:
+        low[:-1], high[:-1] = robot.applied.position_min, robot.applied.position_max
+    elif robot is not None:
+        low[:3], high[:3] = robot.workspace.minimum, robot.workspace.maximum
+    return low, high
