@@ -54,6 +54,7 @@ def command(*arguments: str | Path, allowed: Sequence[int] = (0,)) -> str:
 def keyboard(robot: str, folder: Path, episodes: int, seed: int = 4) -> list[dict[str, Any]]:
     """Pick so many blocks by keys in the live graph; how each went."""
     sys.path.insert(0, str(machine.ROOT / "test"))
+    from attempts import StoppedError
     from keyboard_driver import driven
     from keyboard_pilot import Pilot
 
@@ -64,10 +65,17 @@ def keyboard(robot: str, folder: Path, episodes: int, seed: int = 4) -> list[dic
     with tempfile.TemporaryDirectory(prefix="keyboard_") as run, driven(Path(run), options, teleop) as drive:
         pilot = Pilot(drive, contract)
         for _ in range(episodes):
-            drive.start_episode()
-            begun = time.monotonic()
-            success = pilot.pick(Scene.from_json(drive.heard.scenes[-1].data))
-            told.append({"success": success, "seconds": time.monotonic() - begun})
+            begun, success = time.monotonic(), False
+            try:
+                drive.start_episode()
+                begun = time.monotonic()
+                success = pilot.pick(Scene.from_json(drive.heard.scenes[-1].data))
+            except StoppedError:
+                pass  # said below
+            told.append({"success": success, "stopped": drive.stopped, "seconds": time.monotonic() - begun})
+            if drive.stopped:
+                # a machine without time, and a person who goes on
+                drive.running.operator.reset_safety()
         drive.until(lambda: len(list(folder.glob("*/metadata.yaml"))) >= episodes, 10.0)
     return told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,6 +15,21 @@ def attempts(folder: Path, count: int = 4) -> Iterator[Path]:
         own = folder / str(attempt)
         own.mkdir()
         yield own
+
+
+class StoppedError(Exception):
+    """The controller stopped the robot, and nobody had asked for it."""
+
+
+def tried(folder: Path, run: Callable[[Path], None]) -> None:
+    """Run it in a folder of its own; once more where the robot was stopped meanwhile, and not every time."""
+    sentences = []
+    for own in attempts(folder):
+        try:
+            return run(own)
+        except StoppedError as stopped:
+            sentences.append(str(stopped))
+    raise AssertionError(f"The robot was stopped every time: {sentences}")
 
 
 class Lateness:

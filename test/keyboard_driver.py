@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from attempts import StoppedError
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
 
@@ -22,6 +23,8 @@ from vla_ros.bringup.graph import GraphOptions, TeleopOptions
 from vla_ros.bringup.session import Session, prepared, session
 from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import to_stamp
+from vla_ros.nodes.episode import Outcome
+from vla_ros.types import SafetyState
 
 REPEAT = 0.033
 """Between the repeats of a key that is held [s]."""
@@ -120,12 +123,30 @@ class Drive:
             time.sleep(0.02)
         return bool(condition())
 
+    @property
+    def stopped(self) -> str:
+        """Why the controller waits for a reset, or nothing."""
+        status = self.heard.status[-1]
+        latched = status.state in (SafetyState.STOPPED, SafetyState.FAULT)
+        return f"{SafetyState(status.state).name}: {status.message}" if latched else ""
+
     def start_episode(self) -> None:
-        """Press Enter and wait for the episode to run."""
+        """Press Enter and wait for the episode to run.  Raises `StoppedError`."""
+        before = self.heard.episodes[-1].episode_id if self.heard.episodes else ""
+
+        def begun() -> bool:
+            return bool(self.heard.episodes) and self.heard.episodes[-1].episode_id != before
+
         self.keys.tap("\n")
-        assert self.until(lambda: self.heard.episodes and self.heard.episodes[-1].outcome == 1, 60.0), (
-            self.keys.screen[-800:]
-        )
+        self.until(lambda: begun() or self.stopped, 60.0)
+        if self.stopped:
+            raise StoppedError(self.stopped)
+        assert begun() and self.heard.episodes[-1].outcome == Outcome.RUNNING, self.words()
+
+    def words(self) -> str:
+        """What the nodes that start an episode said, for a test that fails."""
+        logs = [self.running.folder / "log" / f"{name}.log" for name in ("teleop", "supervisor")]
+        return "\n".join(f"{log.stem}: {log.read_text(encoding='utf-8')[-800:]}" for log in logs)
 
     def at_rest(self, limit: float = 5.0) -> bool:
         return self.until(lambda: not self.heard.status[-1].moving, limit)
@@ -133,7 +154,10 @@ class Drive:
 
 @contextmanager
 def driven(folder: Path, options: GraphOptions, teleop: TeleopOptions) -> Iterator[Drive]:
-    """The graph of `options` with a keyboard that `Drive.keys` presses."""
+    """The graph of `options` with a keyboard that `Drive.keys` presses.
+
+    What goes wrong in it goes on as `StoppedError` where the robot was stopped.
+    """
     from dataclasses import replace
 
     keys, heard = Keys(), Heard()
@@ -157,7 +181,12 @@ def driven(folder: Path, options: GraphOptions, teleop: TeleopOptions) -> Iterat
         drive = Drive(keys, heard, running)
         try:
             assert drive.until(lambda: heard.status and heard.authority, 20.0)
-            yield drive
+            try:
+                yield drive
+            except Exception as error:
+                if drive.stopped:
+                    raise StoppedError(drive.stopped) from error
+                raise
         finally:
             executor.shutdown(timeout_sec=0.5)
             thread.join(timeout=1.0)

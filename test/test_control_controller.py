@@ -298,6 +298,10 @@ def test_move_to_joints_refuses_what_it_cannot_do():
     rig.submit([[0.02, 0, 0]] * 8)
     rig.run(0.4)
     assert "come to rest" in rig.controller.move_to_joints(home, None, rig.time)[1]
+    rig.controller.emergency_stop("somebody leaned on it")
+    rig.run(1.0)
+    sentence = rig.controller.move_to_joints(home, None, rig.time)[1]
+    assert "STOPPED (somebody leaned on it)" in sentence and "reset" in sentence
 
 
 def test_a_target_out_of_reach_is_given_up_and_motion_goes_on_afterwards():

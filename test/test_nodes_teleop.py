@@ -15,6 +15,8 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 from geometry_msgs.msg import TwistStamped
 from keyboard_driver import Keys
 from node_bench import Bench, bench, domain
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 from vla_ros.srv import StartEpisode, StopEpisode
@@ -267,6 +269,50 @@ def test_without_a_policy_there_is_nobody_to_hand_back_to(bench: Any, keys: Keys
     for name in ("start", "success", "discard"):
         refused = stage.call(name)
         assert not refused.success and refused.message.endswith(".")
+
+
+def test_whoever_is_quicker_than_discovery_need_not_press_again(bench: Any, keys: Keys) -> None:
+    stage = Stage(bench(Teleop, contract="panda", terminal=keys.path, instruction="pick"))
+    keys.tap("\n")
+    stage.wait(0.5)
+    assert "waiting for the supervisor" in keys.screen
+
+    def answer(request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        asked.append(request.instruction)
+        response.success, response.episode_id = True, "episode_1"
+        return response
+
+    asked: list[str] = []
+    stage.b.probe.create_service(StartEpisode, "/supervisor/start_episode", answer)
+    assert stage.b.until(lambda: asked == ["pick"])
+
+
+def test_an_episode_whose_start_is_never_answered_is_driven_all_the_same(bench: Any, keys: Keys) -> None:
+    """An answer may be lost where the supervisor has not heard of this client yet."""
+    stage = Stage(bench(Teleop, contract="panda", terminal=keys.path, instruction="pick"))
+
+    async def silent(request: Any, response: Any) -> Any:
+        asked.append(request)
+        await Future()
+        return response
+
+    asked: list[Any] = []
+    for kind, name in ((StartEpisode, "start_episode"), (StopEpisode, "stop_episode")):
+        group = ReentrantCallbackGroup()
+        stage.b.probe.create_service(kind, f"/supervisor/{name}", silent, callback_group=group)
+    keys.tap("\n")
+    assert stage.b.until(lambda: len(asked) == 1)
+    assert not stage.wait(0.4)
+    stage.episode(Outcome.RUNNING)
+    assert stage.b.until(lambda: len(stage.outputs) > 2)
+    keys.tap("y")
+    assert stage.b.until(lambda: len(asked) == 2)
+    stage.episode(Outcome.SUCCESS)
+    stage.wait(0.3)
+    assert "episode_1: success" in keys.screen and "did not answer" not in keys.screen
+    # the next one is another episode
+    keys.tap("\n")
+    assert stage.b.until(lambda: len(asked) == 3)
 
 
 def answer_of(b: Bench, source: Source, age: float = 0.0, x: float = 0.01) -> msg.PolicyOutput:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -225,6 +227,13 @@ def test_the_panel_fits(columns: int) -> None:
     lines = panel_lines(long, columns)
     assert all(len(line) <= max(min(78, columns - 1), 20) for line in lines)
     assert not any("\x1b" in line or "\n" in line for line in lines)
+
+
+def test_what_is_under_way_is_shown_before_the_first_episode_too() -> None:
+    assert "none yet" in panel_lines(STATE)[2]
+    for episode in ("", "episode_0001"):
+        state = replace(STATE, doing="going home", episode=episode)
+        assert panel_lines(state)[2] == "episode    going home"
 
 
 def test_the_painter_draws_what_has_changed_in_place() -> None:

@@ -179,7 +179,9 @@ class SafetyController:
         Returns: whether it was accepted, and a sentence.
         """
         limits = self.spec.applied
-        if self._latched or self._paused or not self._active:
+        if self._latched:
+            return False, f"cannot move in state {self.state.name} ({self.message}); it waits for a reset"
+        if self._paused or not self._active:
             return False, f"cannot move in state {self.state.name}{' (paused)' if self._paused else ''}"
         if positions.shape != (self.spec.dof,) or not np.isfinite(positions).all():
             return False, f"{self.spec.name} needs {self.spec.dof} finite joint positions"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.task import Future
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.waiting import Waiting
 from vla_ros.srv import MoveToJoints, StartEpisode
 
 SERVICE_WAIT = 10.0
@@ -27,25 +26,13 @@ class EpisodeError(VlaRosError):
 
 
 class Preparation:
-    """Awaits services and conditions; its node calls `look` often, and `on_moving` with every status.
+    """Asks controller and simulator; its node calls `on_moving` with every status, and `waiting.look`."""
 
-    What awaits here must run in a reentrant callback group, or nothing else of the node would run meanwhile.
-    """
-
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, waiting: Waiting) -> None:
         self._reset_scene = node.create_client(StartEpisode, "/simulator/reset_scene")
         self._move = node.create_client(MoveToJoints, "/safety_controller/move_to_joints")
-        self._waiting: list[tuple[Callable[[], bool], float, Future]] = []
+        self._waiting = waiting
         self._still_since: float | None = None
-
-    def look(self) -> None:
-        """Wake those whose condition has come true or whose time is over."""
-        for entry in list(self._waiting):
-            condition, deadline, future = entry
-            met = condition()
-            if met or time.monotonic() > deadline:
-                self._waiting.remove(entry)
-                future.set_result(met)
 
     def on_moving(self, moving: bool) -> None:
         """Take whether the robot moves."""
@@ -59,27 +46,22 @@ class Preparation:
         silent = "The safety controller does not answer, so the robot cannot go home."
         request = MoveToJoints.Request(gripper_width=gripper_width)
         deadline = time.monotonic() + COMING_TO_REST
-        await self.until(self._stands, COMING_TO_REST)
+        await self._waiting.until(self._stands, COMING_TO_REST)
         answer = await self._ask(self._move, request, silent)
         while not answer.success and time.monotonic() < deadline:
-            await self._pause(0.2)
+            await self._waiting.pause(0.2)
             answer = await self._ask(self._move, request, silent)
         if not answer.success:
             raise EpisodeError(f"The robot cannot go home: {answer.message}.")
         self._still_since = None
-        if not await self.until(self._stands, HOMING):
+        if not await self._waiting.until(self._stands, HOMING):
             raise EpisodeError(f"The robot did not arrive at home within {HOMING:g} s.")
 
     async def _ask(self, client: Any, request: Any, silent: str) -> Any:
-        if not await self.until(client.service_is_ready, SERVICE_WAIT):
+        answer = await self._waiting.ask(client, request, SERVICE_WAIT)
+        if answer is None:
             raise EpisodeError(silent)
-        future = client.call_async(request)
-        if not await self.until(future.done, SERVICE_WAIT):
-            raise EpisodeError(silent)
-        return future.result()
-
-    async def _pause(self, seconds: float) -> None:
-        await self.until(lambda: False, seconds)
+        return answer
 
     async def lay_scene(self, task: str, instruction: str, seed: int) -> StartEpisode.Response:
         """Have the simulator lay a scene; its answer.  Raises `EpisodeError`."""
@@ -89,14 +71,6 @@ class Preparation:
         if not answer.success:
             raise EpisodeError(f"The scene cannot be prepared: {answer.message}")
         return answer
-
-    async def until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until `condition` holds; False when `timeout` seconds pass first."""
-        if condition():
-            return True
-        future = Future()
-        self._waiting.append((condition, time.monotonic() + timeout, future))
-        return bool(await future)
 
     def _stands(self) -> bool:
         return self._still_since is not None and time.monotonic() - self._still_since > STILL_FOR

@@ -20,6 +20,7 @@ from vla_ros.nodes.conversions import to_stamp
 from vla_ros.nodes.episode import Episode, Outcome, Rules
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.preparation import EpisodeError, Preparation
+from vla_ros.nodes.waiting import Waiting
 from vla_ros.srv import SetInstruction, StartEpisode, StopEpisode
 from vla_ros.types import NANOSECONDS, SafetyState, Source
 
@@ -55,7 +56,8 @@ class Supervisor(VlaNode):
         self._authority = Authority()
         self._instruction = self.create_publisher(String, topics.INSTRUCTION, topics.LATCHED)
         self._status = self.create_publisher(msg.EpisodeStatus, topics.EPISODE_STATUS, topics.RELIABLE)
-        self._preparation = Preparation(self)
+        self._waiting = Waiting()
+        self._preparation = Preparation(self, self._waiting)
         for kind, topic, callback in (
             (msg.SafetyStatus, topics.SAFETY_STATUS, self._on_safety),
             (msg.PolicyOutput, topics.POLICY_OUTPUT, self._on_output),
@@ -203,7 +205,7 @@ class Supervisor(VlaNode):
             goal.publish_feedback(feedback)
             return episode.outcome is not Outcome.RUNNING
 
-        await self._preparation.until(over, float("inf"))
+        await self._waiting.until(over, float("inf"))
         if goal.is_cancel_requested:
             goal.canceled()
         elif episode.outcome is Outcome.ABORTED:
@@ -252,7 +254,7 @@ class Supervisor(VlaNode):
         return self._episode
 
     def _look(self) -> None:
-        self._preparation.look()
+        self._waiting.look()
         episode = self._episode
         if episode is None or self._announced:
             return

@@ -131,14 +131,15 @@ class Teleop(VlaNode):
     # What the person does.
 
     def _step(self) -> None:
+        self._episodes.waiting.look()
         now = time.monotonic()
         seconds, self._read_at = now - self._read_at, now
         command = self._read(now)
         person = self.in_charge is Source.PERSON
-        self._engaged = command.engaged and person and not self._episodes.preparing
+        self._engaged = command.engaged and person and not self._episodes.doing
         for press in command.presses:
             self._press(press)
-        if person and not self._episodes.preparing:
+        if person and not self._episodes.doing:
             self._motion.add(command, seconds, self._device.dead_man)
             self._publish()
         else:
@@ -318,7 +319,7 @@ class Teleop(VlaNode):
     def _show(self) -> None:
         self._view.draw(
             self.in_charge, self._engaged, self._motion, self._episodes.status, self._problem(),
-            "going home, laying the scene" if self._episodes.preparing else "",
+            self._episodes.doing,
         )  # fmt: skip
 
     def _report(self) -> None:

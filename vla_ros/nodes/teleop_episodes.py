@@ -10,19 +10,30 @@ from std_msgs.msg import String
 from vla_ros import msg
 from vla_ros.nodes import topics
 from vla_ros.nodes.episode import Outcome
+from vla_ros.nodes.waiting import Waiting
 from vla_ros.srv import StartEpisode, StopEpisode
+
+APPEAR = 10.0
+"""How long the supervisor may take to be seen: somebody may be quicker than discovery is [s]."""
+START, END = 90.0, 5.0
+"""How long its answers may take; the robot goes home before a start is answered [s]."""
 
 
 class Episodes:
     """What the supervisor says of episodes, and what it is asked for."""
 
     def __init__(self, node: Any, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when an episode is prepared and when one has begun or ended."""
+        """`on_change` is called when an episode is prepared and when one has begun or ended.
+
+        The node calls `waiting.look` often.
+        """
         self._node, self._on_change = node, on_change
+        self.waiting = Waiting()
         self.status = msg.EpisodeStatus()
         self.instruction = ""
         """The one in force."""
-        self.preparing = False
+        self.doing = ""
+        """What of a start is under way; nobody drives meanwhile."""
         self.trouble = ""
         """Why the last request was refused."""
         self._started = 0
@@ -46,34 +57,44 @@ class Episodes:
 
     async def start_and_wait(self) -> tuple[bool, str]:
         """Ask for the next episode; whether it runs, and a sentence."""
-        if self.preparing or self.running:
+        if self.doing or self.running:
             return self._refused("An episode runs already; end it first.")
         task, instruction = self._node.value("task"), self._node.value("instruction")
         if not task and not instruction.strip():
             return self._refused("An episode needs a task or an instruction; name one at the start.")
-        if not self._start.service_is_ready():
-            return self._refused("The supervisor is not there, so no episode can be started.")
-        seed = self._node.value("seed") + self._started
-        self.preparing, self.trouble = True, ""
+        self.doing, self.trouble = "waiting for the supervisor", ""
         self._on_change()
         try:
-            answer = await self._start.call_async(
-                StartEpisode.Request(task=task, instruction=instruction, seed=seed)
+            if not await self.waiting.until(self._start.service_is_ready, APPEAR):
+                return self._refused("The supervisor is not there, so no episode can be started.")
+            self.doing = "going home, laying the scene"
+            before = self.status.episode_id
+            request = StartEpisode.Request(
+                task=task, instruction=instruction, seed=self._node.value("seed") + self._started
+            )
+            answer = await self.waiting.ask(
+                self._start, request, START, lambda: self.running and self.status.episode_id != before
             )
         finally:
-            self.preparing = False
-        if not answer.success:
+            self.doing = ""
+        if answer is not None and not answer.success:
             return self._refused(answer.message)
+        if answer is None and not self.running:
+            return self._refused(f"The supervisor did not answer within {START:g} s.")
         self._started += 1
-        return True, f"{answer.episode_id}: {answer.instruction}"
+        told = self.status if answer is None else answer
+        return True, f"{told.episode_id}: {told.instruction}"
 
     async def end_and_wait(self, outcome: Outcome, reason: str) -> tuple[bool, str]:
         """Ask for the end of the present one; whether it ended, and a sentence."""
         if not self.running:
             return self._refused("No episode runs.")
-        answer = await self._stop.call_async(StopEpisode.Request(outcome=int(outcome), reason=reason))
-        if not answer.success:
+        request = StopEpisode.Request(outcome=int(outcome), reason=reason)
+        answer = await self.waiting.ask(self._stop, request, END, lambda: not self.running)
+        if answer is not None and not answer.success:
             return self._refused(answer.message)
+        if answer is None and self.running:
+            return self._refused(f"The supervisor did not answer within {END:g} s; the episode goes on.")
         self.trouble = ""
         return True, f"The episode has ended: {outcome.name.lower()}."
 

@@ -41,6 +41,8 @@ class PanelState:
     trouble: str = ""
     keys: Sequence[tuple[str, str]] = ()
     """Help; empty: hidden."""
+    doing: str = ""
+    """What is under way before an episode begins."""
 
 
 def panel_lines(state: PanelState, columns: int = 80) -> list[str]:
@@ -65,6 +67,8 @@ def panel_lines(state: PanelState, columns: int = 80) -> list[str]:
 
 
 def _episode(state: PanelState) -> str:
+    if state.doing:
+        return state.doing
     if not state.episode:
         return "none yet; Enter starts one"
     return f"{state.episode}: {state.outcome.lower()}, {state.elapsed:.1f} s, {state.steps} steps"
