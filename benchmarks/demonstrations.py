@@ -54,9 +54,9 @@ def command(*arguments: str | Path, allowed: Sequence[int] = (0,)) -> str:
 def keyboard(robot: str, folder: Path, episodes: int, seed: int = 4) -> list[dict[str, Any]]:
     """Pick so many blocks by keys in the live graph; how each went."""
     sys.path.insert(0, str(machine.ROOT / "test"))
-    from attempts import StoppedError
     from keyboard_driver import driven
     from keyboard_pilot import Pilot
+    from late_machine import StoppedError
 
     options = GraphOptions(robot=robot, seed=seed, record=str(folder))
     teleop = TeleopOptions(task="pick")

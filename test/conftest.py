@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 import vla_ros.sim  # noqa: F401  (chooses the platform)
 from vla_ros.bringup.shm import clean_shared_memory
 
+pytest_plugins = ["late_machine"]
+
 # How long an example takes says nothing on a shared machine.  The same examples every time: a change is
 # judged by what it does, not by the luck of its run; `make fuzz` looks for new ones.
 settings.register_profile(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from attempts import StoppedError
+from late_machine import StoppedError
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed")
 
-from attempts import StoppedError, tried
+from late_machine import StoppedError
 
 from benchmarks.demonstrations import one_robot, read_back, rows
 from vla_ros.data.open import open_dataset
@@ -17,13 +17,10 @@ from vla_ros.data.open import open_dataset
 pytestmark = pytest.mark.live
 
 
+@pytest.mark.timeout(480)
 def test_from_keys_and_expert_to_sets_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
-    tried(tmp_path, whole_way)
-
-
-def whole_way(folder: Path) -> None:
-    found = one_robot("widowx", 2, 1, folder)
+    found = one_robot("widowx", 2, 1, tmp_path)
     for entry in found["keyboard"]:
         if entry["stopped"]:
             raise StoppedError(entry["stopped"])
@@ -36,8 +33,8 @@ def whole_way(folder: Path) -> None:
         assert result["episodes"] == 3 and result["unequal"] == [] and result["psnr_min"] > 30.0
     assert found["sets"]["rlds"]["images_exact"] > 0
     # the comparison is one that finds a difference
-    other = read_back(open_dataset(folder / "scripted"), open_dataset(folder / "rlds"))
+    other = read_back(open_dataset(tmp_path / "scripted"), open_dataset(tmp_path / "rlds"))
     assert other["unequal"] == ["2 episodes were taken, 3 are there"]
-    other = read_back(open_dataset(folder / "keyboard"), open_dataset(folder / "rlds"))
+    other = read_back(open_dataset(tmp_path / "keyboard"), open_dataset(tmp_path / "rlds"))
     assert len(other["unequal"]) > 4
     assert len(rows({"robots": [found]})) == 2

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed")
 
-from attempts import Lateness, tried
 from keyboard_driver import Drive, driven
+from late_machine import Lateness
 
 from vla_ros import msg
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions
@@ -51,11 +51,7 @@ def held(drive: Drive, key: str, seconds: float) -> np.ndarray:
 
 
 def test_driving_by_keys(tmp_path: Path) -> None:
-    tried(tmp_path, driving_by_keys)
-
-
-def driving_by_keys(folder: Path) -> None:
-    with driven(folder, GraphOptions(robot="panda", seed=4), TeleopOptions(task="pick")) as drive:
+    with driven(tmp_path, GraphOptions(robot="panda", seed=4), TeleopOptions(task="pick")) as drive:
         heard, keys = drive.heard, drive.keys
         assert "inference" not in drive.running.runner.pids()
         assert heard.authority[-1].source == msg.Authority.PERSON
@@ -96,13 +92,9 @@ def driving_by_keys(folder: Path) -> None:
 
 
 def test_taking_over_from_a_policy_and_handing_back(tmp_path: Path) -> None:
-    tried(tmp_path, taking_over_and_handing_back)
-
-
-def taking_over_and_handing_back(folder: Path) -> None:
     options = GraphOptions(robot="widowx", policy="visual_servo", timeout=40.0, seed=3)
     teleop = TeleopOptions(task="pick", with_policy=True)
-    with driven(folder, options, teleop) as drive:
+    with driven(tmp_path, options, teleop) as drive:
         heard, keys = drive.heard, drive.keys
         assert heard.authority[-1].source == msg.Authority.POLICY
         drive.start_episode()

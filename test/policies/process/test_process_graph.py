@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +14,10 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed")
 
+from late_machine import StoppedError, stops_told
+
 from vla_ros.bringup.graph import GraphOptions
-from vla_ros.bringup.session import EpisodeRefusedError, Session, prepared, session
+from vla_ros.bringup.session import Session, prepared, session
 from vla_ros.evaluation.judge import judge_run
 from vla_ros.evaluation.run_data import load_run
 from vla_ros.robots import load_robot
@@ -32,14 +33,6 @@ def own_domain_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH", "")])))
     monkeypatch.syspath_prepend(HERE)
-
-
-def attempts(tmp_path: Path) -> Iterator[Path]:
-    """Folders to try in: on a machine busy with other work a late robot is stopped, as it must be."""
-    for attempt in range(3):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        yield folder
 
 
 def model_of(node: int) -> int:
@@ -78,35 +71,26 @@ class Killer:
 
 def test_a_model_killed_in_motion_is_started_again_and_no_limit_is_violated(tmp_path: Path) -> None:
     said: list[str] = []
-    for folder in attempts(tmp_path):
-        said.clear()
-        bag = folder / "bag"
-        options = GraphOptions(
-            robot="widowx",
-            policy="custom",
-            policy_options={"factory": "scripted_policies:make_swaying", "load_seconds": 1.0},
-            record=str(bag),
-            record_cameras=False,
-            timeout=9.0,
-            # the episode outlives the model's absence, which on a busy machine takes its time
-            parameters={"supervisor": {"patience": 30.0}, "inference": {"max_inference_time": 5.0}},
-        )
-        log = partial(note, said)
-        with session(prepared(options, folder), folder, log) as running:
-            running.wait_up()
-            node = running.runner.pids()["inference"]
-            killer = Killer(running, node)
-            try:
-                result = running.run_episode("", "pick up the red block", 0, killer)
-            except EpisodeRefusedError as error:
-                if "STOPPED" in str(error):
-                    continue
-                raise
-            again = model_of(node)
-        if killer.killed and result.steps > 3 and any("there again" in line for line in said):
-            break
-    else:
-        pytest.fail(f"The robot was stopped in every graph, or the model did not come back: {said[-3:]}")
+    bag = tmp_path / "bag"
+    options = GraphOptions(
+        robot="widowx",
+        policy="custom",
+        policy_options={"factory": "scripted_policies:make_swaying", "load_seconds": 1.0},
+        record=str(bag),
+        record_cameras=False,
+        timeout=9.0,
+        # the episode outlives the model's absence, which on a busy machine takes its time
+        parameters={"supervisor": {"patience": 30.0}, "inference": {"max_inference_time": 5.0}},
+    )
+    with session(prepared(options, tmp_path), tmp_path, partial(note, said)) as running, stops_told():
+        running.wait_up()
+        node = running.runner.pids()["inference"]
+        killer = Killer(running, node)
+        result = running.run_episode("", "pick up the red block", 0, killer)
+        again = model_of(node)
+    if not killer.killed or result.steps <= 3:
+        raise StoppedError(result.reason)
+    assert any("there again" in line for line in said), said[-3:]
     assert again not in (0, killer.killed)
     assert not any(Path(f"/proc/{pid}").exists() for pid in (killer.killed, again))
     assert any("ended by SIGKILL" in line for line in said)
