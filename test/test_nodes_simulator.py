@@ -19,14 +19,14 @@ from geometry_msgs.msg import WrenchStamped
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState, MultiDOFJointState
 from std_msgs.msg import Float64MultiArray
 from vla_ros.srv import StartEpisode
 
 from vla_ros import msg
 from vla_ros.bringup.domain import claimed_domain
 from vla_ros.nodes import topics
-from vla_ros.nodes.conversions import to_stamp
+from vla_ros.nodes.conversions import objects_of, to_stamp
 from vla_ros.nodes.images import rgb_of
 from vla_ros.nodes.simulated_gripper import commanded_width, reported_position
 from vla_ros.nodes.simulator import Simulator
@@ -230,6 +230,19 @@ def test_scenes_are_reset_and_refused(bench: Any) -> None:
     count = len(statuses)
     assert table.until(lambda: len(statuses) > count + 1)
     assert statuses[-1].episode_id == answer.episode_id
+
+
+def test_it_tells_where_everything_on_the_table_is(bench: Any) -> None:
+    b = bench("widowx", task="place")
+    heard = b.listen(MultiDOFJointState, topics.SIMULATOR_OBJECTS)
+    assert b.until(lambda: heard)
+    world = b.node._world
+    told = objects_of(heard[-1])
+    assert set(told) == set(world.objects()) and len([name for name in told if "plate" in name]) == 1
+    for name, pose in world.objects().items():
+        np.testing.assert_allclose(told[name].position, pose.position, atol=1e-3)
+        np.testing.assert_allclose(np.abs(told[name].quaternion @ pose.quaternion), 1.0, atol=1e-4)
+    assert heard[-1].header.frame_id == b.spec.base_frame
 
 
 def test_the_clock_runs_with_the_simulated_time(bench: Any) -> None:

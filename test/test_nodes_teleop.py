@@ -17,21 +17,23 @@ from keyboard_driver import Keys
 from node_bench import Bench, bench, domain
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
-from sensor_msgs.msg import JointState, Joy
+from sensor_msgs.msg import JointState, Joy, MultiDOFJointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vla_ros.srv import StartEpisode, StopEpisode
 
 from vla_ros import msg
+from vla_ros.actions import rotations
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.chunker import Chunker
-from vla_ros.nodes.conversions import policy_output_message, pose_message, to_stamp, to_time
+from vla_ros.nodes.conversions import objects_message, policy_output_message, pose_message, to_stamp, to_time
 from vla_ros.nodes.episode import Outcome
 from vla_ros.nodes.supervisor import Supervisor
 from vla_ros.nodes.teleop import Teleop
 from vla_ros.robots import load_robot
 from vla_ros.robots.kinematics import Kinematics
-from vla_ros.types import NANOSECONDS, PolicyOutput, Source
+from vla_ros.types import NANOSECONDS, PolicyOutput, Pose, Source
 
 pytestmark = pytest.mark.live
 
@@ -217,7 +219,6 @@ def test_a_leader_engages_near_the_robot_only(bench: Any, keys: Keys) -> None:
     [
         ({"device": "gamepad"}, "js"),
         ({"device": "spacemouse"}, "256f"),
-        ({"device": "scripted"}, "record --scripted"),
         ({"device": "keyboard"}, "terminal"),
         ({"device": "keyboard", "terminal": "/dev/nowhere"}, "nowhere"),
         ({"device": "leader", "device_options": "'{names: [a]}'"}, "list of 7"),
@@ -241,6 +242,42 @@ def test_what_is_not_there_is_refused_in_a_sentence(
 
 
 # -- who is in charge --------------------------------------------------------------------------------------
+
+
+def test_the_scripted_expert_goes_to_what_it_is_told(bench: Any, keys: Keys) -> None:
+    b = bench(Teleop, contract="panda", terminal=keys.path, device="scripted", with_policy="true")
+    stage = Stage(b)
+    assert stage.authority[-1].source == msg.Authority.POLICY
+    scene = b.talk(String, topics.SIMULATOR_SCENE, topics.LATCHED)
+    where = b.talk(MultiDOFJointState, topics.SIMULATOR_OBJECTS, topics.NEWEST)
+
+    def tell(*names: str, seconds: float = 0.0) -> list[Any]:
+        before, end = len(stage.outputs), time.monotonic() + seconds
+        poses = {name: Pose(HOME.position + [0.0, 0.15, -0.2], rotations.IDENTITY) for name in names}
+        while True:
+            where.publish(objects_message(poses, "base"))
+            b.until(lambda: False, 0.05)
+            if time.monotonic() > end:
+                return stage.outputs[before:]
+
+    scene.publish(String(data='{"instruction": "pick up the red block", "seed": 1, "task": "pick"}'))
+    stage.episode(Outcome.RUNNING)
+    # as long as the policy is in charge it keeps still
+    assert not tell("block_red", seconds=0.6)
+    keys.tap("t")
+    assert b.until(lambda: stage.authority[-1].source == msg.Authority.PERSON)
+    assert stage.authority[-1].device == "scripted"
+    moved = rows(tell("block_red", seconds=3.0))[:, :3].sum(axis=0)
+    assert moved[1] > 0.05 and abs(moved[0]) < 0.04
+    # blind, it rests and says so
+    stage.wait(1.0)
+    assert not rows(stage.wait(0.6))[:, :6].any() and "cannot see them" in keys.screen
+    # what is asked for is not there: a new plan cannot be made
+    stage.call("hand_back")
+    stage.call("take_over")
+    tell("block_blue", seconds=1.0)
+    assert "no 'block_red'" in keys.screen
+    assert not rows(tell("block_blue", seconds=0.6))[:, :6].any()
 
 
 def test_taking_over_and_handing_back(bench: Any, keys: Keys) -> None:

@@ -17,7 +17,7 @@ from vla_ros.policies.visual_servo.detection import detect
 from vla_ros.robots import load_robot
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.sim import objects
-from vla_ros.sim.scene import block_name
+from vla_ros.sim.objects import block_name
 from vla_ros.sim.world import World
 
 ROBOTS = ("panda", "widowx", "ur5")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vla_ros.errors import VlaRosError
 from vla_ros.robots import load_robot
 from vla_ros.robots.kinematics import Kinematics
-from vla_ros.sim.expert import RECOVERIES, Expert, Variation, disturbed_start, draw
+from vla_ros.sim.expert import RECOVERIES, Expert, Plan, ToldScene, Variation, View, disturbed_start, draw
 from vla_ros.sim.expert.geometry import apart, between, progress
 from vla_ros.sim.expert.phrases import phrase
 from vla_ros.sim.goal import TASKS, goal_of
@@ -68,6 +69,46 @@ def test_what_goes_wrong_is_put_right(world, monkeypatch, task, recovery):
     assert closings.count == (2 if wrong_by_closing else 1)
     retried = recovery == "drop" or (task == "push" and recovery == "miss")
     assert expert.retries == int(retried)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_scene_that_is_told_is_planned_like_the_world_itself(world, task):
+    world.reset(task, 5, keep_arm=False)
+    told = ToldScene(world.spec, world.task.instruction, world.task.seed, world.objects())
+    kinematics = Kinematics(world.spec)
+    home = kinematics.forward(world.spec.home)
+    view = View(home, home, world.spec.gripper.max_width)
+    plans = [Plan(scene, draw(Variation(), 5), 0.1, kinematics) for scene in (world, told)]
+    for step in range(100):
+        if step == 20:
+            # it looks at where things are now
+            world.data.xpos[:, 0] += 0.01
+            told.tell(world.objects())
+        wishes = [plan.step(view) for plan in plans]
+        assert (wishes[0] is None) == (wishes[1] is None)
+        if wishes[0] is None:
+            break
+        np.testing.assert_allclose(wishes[0].pose.position, wishes[1].pose.position, atol=1e-12)
+        np.testing.assert_allclose(wishes[0].pose.quaternion, wishes[1].pose.quaternion, atol=1e-12)
+        assert wishes[0].width == wishes[1].width
+    assert step > 20
+
+
+@pytest.mark.parametrize(
+    ("instruction", "missing", "sentence"),
+    [
+        ("put the red block on the blue plate", "plate_blue", "has no 'plate_blue'"),
+        ("pick up the red block", "block_red", "has no 'block_red'"),
+        ("stack the red block on the blue block", "block_blue", "has no 'block_blue'"),
+        ("bake a cake", "", "bake a cake"),
+    ],
+)
+def test_a_scene_without_what_is_asked_for_is_a_sentence(instruction, missing, sentence):
+    names = {"block_red", "block_blue", "plate_blue"} - {missing}
+    objects = {name: Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])) for name in names}
+    with pytest.raises(VlaRosError, match=sentence) as refused:
+        ToldScene(load_robot("widowx"), instruction, 0, objects)
+    assert "\n" not in str(refused.value)
 
 
 def test_nothing_goes_wrong_when_nothing_is_to(world, monkeypatch):

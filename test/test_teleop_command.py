@@ -15,7 +15,8 @@ from vla_ros.errors import VlaRosError
     ("options", "person", "fragment"),
     [
         ({}, {"device": "banana"}, "banana"),
-        ({}, {"device": "scripted"}, "record --scripted"),
+        ({"sim": "none"}, {"device": "scripted", "instruction": "pick"}, "given as 'none'"),
+        ({"sim": "gazebo"}, {"device": "scripted", "task": "pick"}, "given as 'gazebo'"),
         ({}, {"device": "gamepad"}, "js"),
         ({}, {"device": "spacemouse"}, "256f"),
         ({}, {"terminal": "/dev/nowhere"}, "nowhere"),

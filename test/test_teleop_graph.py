@@ -91,6 +91,22 @@ def test_driving_by_keys(tmp_path: Path) -> None:
         assert drive.running.runner.ended()["teleop"] == -signal.SIGKILL
 
 
+def test_the_scripted_expert_takes_over_and_finishes(tmp_path: Path) -> None:
+    options = GraphOptions(robot="widowx", policy="visual_servo", timeout=60.0, seed=3)
+    teleop = TeleopOptions(device="scripted", task="pick", with_policy=True)
+    with driven(tmp_path, options, teleop) as drive:
+        heard, keys = drive.heard, drive.keys
+        drive.start_episode()
+        assert drive.until(lambda: len(heard.chunks) > 3 and heard.status[-1].moving)
+        keys.tap("t")
+        assert drive.until(lambda: heard.authority[-1].source == msg.Authority.PERSON)
+        assert heard.authority[-1].device == "scripted"
+        since = len(heard.chunks) + 1
+        assert drive.until(lambda: heard.episodes[-1].outcome != Outcome.RUNNING, 45.0)
+        assert heard.episodes[-1].outcome == Outcome.SUCCESS, heard.episodes[-1].reason
+        assert {chunk.source for chunk in heard.chunks[since:]} == {msg.Authority.PERSON}
+
+
 def test_taking_over_from_a_policy_and_handing_back(tmp_path: Path) -> None:
     options = GraphOptions(robot="widowx", policy="visual_servo", timeout=40.0, seed=3)
     teleop = TeleopOptions(task="pick", with_policy=True)

@@ -80,6 +80,24 @@ def test_every_space_moves_the_tool_the_same_way(space: str, axis: int) -> None:
 
 
 @pytest.mark.parametrize("space", SPACES)
+def test_a_device_that_knows_where_the_tool_is_to_be_brings_it_there(space: str) -> None:
+    robot = Robot(space)
+    start = robot.pose
+    turn = rotations.exp(np.array([0.0, 0.0, 0.2]))
+    goal = Pose(start.position + [0.04, -0.06, 0.03], rotations.multiply(turn, start.quaternion))
+    for _ in range(12):
+        robot.period(Command(engaged=True, pose=goal, width=0.0))
+    np.testing.assert_allclose(robot.pose.position, goal.position, atol=1e-3)
+    turned = rotations.log(rotations.multiply(robot.pose.quaternion, rotations.conjugate(goal.quaternion)))
+    assert np.linalg.norm(turned) < 5e-3 and robot.motion.closed
+    # nobody asks any more, and what is not finite is no goal
+    there = robot.pose.position
+    for command in (Command(), Command(engaged=True, pose=Pose(goal.position * np.nan, goal.quaternion))):
+        robot.period(command)
+        np.testing.assert_allclose(robot.pose.position, there, atol=1e-3)
+
+
+@pytest.mark.parametrize("space", SPACES)
 def test_idle_is_null_for_deltas_and_the_same_numbers_for_the_rest(space: str) -> None:
     robot = Robot(space)
     for _ in range(3):

@@ -96,6 +96,12 @@ def contract_for(options: GraphOptions) -> Contract:
     if options.sim not in SIMULATORS:
         raise ConfigurationError(f"Simulator '{options.sim}' is unknown, known are {', '.join(SIMULATORS)}.")
 
+    person = options.teleop
+    if person is not None and person.device == "scripted" and options.sim != "mujoco":
+        raise ConfigurationError(
+            f"Device 'scripted' needs a simulator that says where the objects are: sim must be 'mujoco', but "
+            f"was given as '{options.sim}'."
+        )
     alone = options.teleop is not None and not options.teleop.with_policy
     contract = load_contract(
         options.robot,

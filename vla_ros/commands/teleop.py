@@ -25,11 +25,6 @@ def drive(options: GraphOptions, runs: Path) -> int:
     if person is None or person.device not in DEVICES:
         given = "" if person is None else person.device
         raise ConfigurationError(f"Device '{given}' is unknown, known are {', '.join(DEVICES)}.")
-    if person.device == "scripted":
-        raise ConfigurationError(
-            "Device 'scripted' needs the simulator's own knowledge of the scene, which no topic carries; "
-            "`vla-ros record --scripted` makes such demonstrations, faster than real time."
-        )
     contract_for(options)
     from vla_ros.sim.goal import TASKS
 

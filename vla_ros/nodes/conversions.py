@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMessage
+from geometry_msgs.msg import Transform
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image as ImageMessage
 from sensor_msgs.msg import JointState as JointStateMessage
+from sensor_msgs.msg import MultiDOFJointState
 
 from vla_ros import msg
 from vla_ros.errors import ActionError, ObservationError
@@ -74,6 +77,28 @@ def pose_message(position: Array, quaternion: Array) -> PoseMessage:
     q = message.orientation
     q.x, q.y, q.z, q.w = (float(v) for v in quaternion)
     return message
+
+
+def objects_message(objects: Mapping[str, Pose], frame_id: str) -> MultiDOFJointState:
+    """Named poses in a frame; the stamp is left to whoever publishes."""
+    message = MultiDOFJointState(joint_names=list(objects))
+    message.header.frame_id = frame_id
+    for pose in objects.values():
+        transform = Transform()
+        t, q = transform.translation, transform.rotation
+        t.x, t.y, t.z = (float(v) for v in pose.position)
+        q.x, q.y, q.z, q.w = (float(v) for v in pose.quaternion)
+        message.transforms.append(transform)
+    return message
+
+
+def objects_of(message: MultiDOFJointState) -> dict[str, Pose]:
+    """The named poses of `objects_message`."""
+    found = {}
+    for name, transform in zip(message.joint_names, message.transforms, strict=False):
+        t, q = transform.translation, transform.rotation
+        found[name] = Pose(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+    return found
 
 
 def image_message(image: CameraImage, frame_id: str = "") -> ImageMessage:

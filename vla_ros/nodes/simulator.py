@@ -10,6 +10,7 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import MultiDOFJointState
 from std_msgs.msg import String
 
 from vla_ros import msg
@@ -17,7 +18,7 @@ from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.camera_topics import CameraTopics
-from vla_ros.nodes.conversions import to_time
+from vla_ros.nodes.conversions import objects_message, to_time
 from vla_ros.nodes.driver_topics import DriverTopics
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.simulated_driver import make_surface
@@ -33,6 +34,7 @@ from vla_ros.srv import StartEpisode
 from vla_ros.types import NANOSECONDS, Image
 
 STATUS_PERIOD = 0.1
+OBJECTS_PERIOD = 0.05
 DIAGNOSTICS_PERIOD = 1.0
 SWITCH_INTERVAL = 0.0005
 """Longest time one thread keeps another from Python [s]; the default, 5 ms, exceeds a joint-state period."""
@@ -94,6 +96,9 @@ class Simulator(VlaNode):
         self._camera_topics = CameraTopics(self, cameras)
         self._status = self.create_publisher(msg.EpisodeStatus, topics.SIMULATOR_STATUS, topics.RELIABLE)
         self._scene_topic = self.create_publisher(String, topics.SIMULATOR_SCENE, topics.LATCHED)
+        self._objects_topic = self.create_publisher(
+            MultiDOFJointState, topics.SIMULATOR_OBJECTS, topics.NEWEST
+        )
         self._tell_scene()
         self.create_service(StartEpisode, "~/reset_scene", self._reset_scene)
         self._gate = TimeGate(self, self._tell_time) if self.value("wait_for_controller") else None
@@ -114,6 +119,7 @@ class Simulator(VlaNode):
             self._world, self._lock, self._physics, self.value("renderer"), self._on_image, self._on_failure
         )
         self.create_timer(STATUS_PERIOD, self._publish_status)
+        self.create_timer(OBJECTS_PERIOD, self._publish_objects)
         self.create_timer(DIAGNOSTICS_PERIOD, self._publish_health)
         self._physics.start()
         self._cameras.start()
@@ -224,6 +230,15 @@ class Simulator(VlaNode):
         )
         message.header.stamp = to_time(self._stamp(stamp, sim_time))
         self._status.publish(message)
+
+    def _publish_objects(self) -> None:
+        if not self._objects_topic.get_subscription_count():
+            return
+        with self._lock:
+            objects, stamp, sim_time = self._world.objects(), self._physics.stamp, self._world.sim_time
+        message = objects_message(objects, self._world.spec.base_frame)
+        message.header.stamp = to_time(self._stamp(stamp, sim_time))
+        self._objects_topic.publish(message)
 
     def _publish_health(self) -> None:
         values = {

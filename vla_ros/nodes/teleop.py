@@ -111,8 +111,8 @@ class Teleop(VlaNode):
         name = self.value("device")
         terminal = Terminal(self.value("terminal")) if self.value("terminal") else None
         device = make_device(
-            self, name, self.value("device_path"), options, terminal, self._contract.robot,
-            lambda: self._measure(),
+            self, name, self.value("device_path"), options, terminal, self._contract, self._measure,
+            self._look,
         )  # fmt: skip
         device.open()
         if terminal is not None:
@@ -299,6 +299,16 @@ class Teleop(VlaNode):
         if states:
             self._joints = states[-1].positions
         return self._joints
+
+    def _look(self) -> Any:
+        """What a scripted expert sees of the robot; None while it is not its turn."""
+        from vla_ros.sim.expert import View
+
+        mine = self.in_charge is Source.PERSON and self._episodes.running and not self._episodes.doing
+        if not mine or self._safety is None:
+            return None
+        measured = self._kinematics.forward(self._measure())
+        return View(measured, to_pose(self._safety.reference_pose), self._joint_input.width)
 
     def _on_safety(self, message: msg.SafetyStatus) -> None:
         self._safety = message

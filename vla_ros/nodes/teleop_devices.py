@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import JointState, Joy
 
+from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.robots.spec import RobotSpec
@@ -19,6 +20,9 @@ from vla_ros.teleop.devices.joystick import JOY, KEYS, command_of
 from vla_ros.teleop.devices.leader import Leader, leader_layout
 from vla_ros.teleop.devices.twist import TwistState
 from vla_ros.types import Array
+
+if TYPE_CHECKING:
+    from vla_ros.sim.expert import View
 
 TOPICS = {"leader": "/leader/joint_states", "joy": "/joy", "twist": "/teleop/twist"}
 """Default topics."""
@@ -149,14 +153,24 @@ class LeaderTopic:
 
 
 def make_device(
-    node: Any, name: str, path: str, options: Mapping[str, Any], terminal: Any, robot: RobotSpec,
-    joints: Callable[[], Array],
+    node: Any, name: str, path: str, options: Mapping[str, Any], terminal: Any, contract: Contract,
+    joints: Callable[[], Array], look: Callable[[], View | None],
 ) -> Device:  # fmt: skip
     """The named device, not yet opened.
 
-    `path`: of the device's file, or its topic; empty: looked for, or the default topic.
+    Args:
+        node: that the device's topics are of.
+        name: one of `DEVICES`.
+        path: of the device's file, or its topic; empty: looked for, or the default topic.
+        options: of the device.
+        terminal: for a keyboard.
+        contract: of the run.
+        joints: answers the robot's measured joints (n,) [rad].
+        look: answers what the scripted expert sees, None while it is not its turn.
+
     Raises `ConfigurationError`.
     """
+    robot = contract.robot
     if name == "keyboard":
         from vla_ros.teleop.devices.keyboard import Keyboard
 
@@ -180,11 +194,7 @@ def make_device(
     if name == "twist":
         return TwistTopic(node, path or TOPICS[name], robot)
     if name == "scripted":
-        raise ConfigurationError(SCRIPTED)
+        from vla_ros.nodes.teleop_scripted import Scripted
+
+        return Scripted(node, contract, look)
     raise ConfigurationError(f"Device '{name}' is unknown, known are {', '.join(DEVICES)}.")
-
-
-SCRIPTED = (
-    "Device 'scripted' needs the simulator's own knowledge of the scene, which no topic carries; "
-    "`vla-ros record --scripted` makes such demonstrations, faster than real time."
-)

@@ -21,6 +21,16 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
 }
 
 
+def block_name(colour: str) -> str:
+    """Name of a block in the simulator."""
+    return f"block_{colour}"
+
+
+def plate_name(colour: str) -> str:
+    """Name of a plate in the simulator."""
+    return f"plate_{colour}"
+
+
 @dataclass(frozen=True)
 class Block:
     """A cube standing on the table: centre (3,) [m] and yaw [rad] in the base frame."""

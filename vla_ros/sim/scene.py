@@ -10,7 +10,15 @@ import numpy as np
 from vla_ros.errors import ConfigurationError
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.sim.arm import ROBOT_BIT, prepare_robot, tune_servos
-from vla_ros.sim.objects import BLOCK_MASS, BLOCK_SIZE, COLOURS, PLATE_HEIGHT, PLATE_RADIUS
+from vla_ros.sim.objects import (
+    BLOCK_MASS,
+    BLOCK_SIZE,
+    COLOURS,
+    PLATE_HEIGHT,
+    PLATE_RADIUS,
+    block_name,
+    plate_name,
+)  # fmt: skip
 from vla_ros.sim.raycast import SKY
 from vla_ros.sim.tasks import placement_region, table_bounds
 from vla_ros.types import Array
@@ -26,16 +34,6 @@ _ZONE_COLOUR = (0.66, 0.65, 0.63, 1.0)
 _FLOOR_COLOUR = (0.42, 0.44, 0.47, 1.0)
 _FRICTION = (0.6, 0.01, 0.0005)
 _SOLREF = (0.005, 1.0)
-
-
-def block_name(colour: str) -> str:
-    """Name of a block's body."""
-    return f"block_{colour}"
-
-
-def plate_name(colour: str) -> str:
-    """Name of a plate's body."""
-    return f"plate_{colour}"
 
 
 def build_scene(

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 import mujoco
 import numpy as np
 
+from vla_ros.actions import rotations
 from vla_ros.errors import ActionError, ConfigurationError
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.sim.arm import finger_levers, finger_positions, opening_width
 from vla_ros.sim.drivers import Driver, make_driver
 from vla_ros.sim.judge import BlockState, Judge, Verdict
-from vla_ros.sim.objects import COLOURS
+from vla_ros.sim.objects import COLOURS, block_name, plate_name
 from vla_ros.sim.render import Renderer, make_renderer
-from vla_ros.sim.scene import PARKING, block_name, build_scene, plate_name
+from vla_ros.sim.scene import PARKING, build_scene
 from vla_ros.sim.tasks import Task, make_task
 from vla_ros.types import Array, Image, Pose
 
@@ -280,6 +281,13 @@ class World:
         body, data = self._blocks[colour], self.data
         w, x, y, z = data.xquat[body]
         return Pose(data.xpos[body].copy(), np.array([x, y, z, w]))
+
+    def objects(self) -> dict[str, Pose]:
+        """Everything that lies on the table, by its name (`block_red`); never shown to a policy."""
+        found = {block_name(block.colour): self.block_pose(block.colour) for block in self.task.blocks}
+        for plate in self.task.plates:
+            found[plate_name(plate.colour)] = Pose(plate.position.copy(), rotations.IDENTITY.copy())
+        return found
 
     def _touched(self) -> set[int]:
         """Bodies in contact with the robot (the base does not move and does not count)."""

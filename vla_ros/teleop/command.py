@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vla_ros.types import Array
+from vla_ros.types import Array, Pose
 
 
 class Press(Enum):
@@ -50,6 +50,8 @@ class Command:
     """Whether the motion is in units, not in shares of the speed level."""
     joints: Array | None = None
     """(n,) positions [rad] of a leader arm, in the robot's own joints."""
+    pose: Pose | None = None
+    """Where the tool is to be by the next action, base frame, of a device that knows where that is."""
     width: float | None = None
     """Opening of the gripper [m] that the device itself shows (a leader's trigger)."""
 

@@ -40,7 +40,7 @@ class Motion:
         """Wanted opening [m]."""
         self._sum = np.zeros(6)
         self._leader: Array | None = None
-        self._since = 0.0
+        self._goal: Pose | None = None
         self._still = True
         self._settled = GripperState(self.width)
         self.anchor(self._kinematics.forward(self._spec.home), self._spec.home, self.width)
@@ -78,7 +78,7 @@ class Motion:
     def forget(self) -> None:
         """Drop what was asked for and not yet sent."""
         self._sum[:] = 0.0
-        self._leader = None
+        self._leader = self._goal = None
         self._still = True
 
     def add(self, command: Command, seconds: float, dead_man: bool = True) -> None:
@@ -104,6 +104,10 @@ class Motion:
             self.width = float(np.clip(command.width, gripper.min_width, gripper.max_width))
         if command.joints is not None:
             self._leader = np.array(command.joints, dtype=float)
+            return
+        if command.pose is not None:
+            finite = np.isfinite(command.pose.position).all() and np.isfinite(command.pose.quaternion).all()
+            self._goal = command.pose if finite else None
             return
         motion = np.concatenate([command.linear, command.angular])
         if not np.isfinite(motion).all():
@@ -147,14 +151,15 @@ class Motion:
                 rotations.normalize(rotations.multiply(delta, base.quaternion)),
             )
         self._settled = GripperState(self.width)
-        self._leader = None
+        self._leader = self._goal = None
         return output
 
     def _asked(self, period: float, measured: Pose) -> tuple[Array, Array]:
         """Translation (3,) [m] and rotation vector (3,) [rad] of this period, within the space's clips."""
-        space = self._space
+        space, there = self._space, self._goal
         if self._leader is not None and space.kind is not ActionKind.JOINT_POSITION:
             there = self._kinematics.forward(self._leader)
+        if there is not None:
             base = measured if space.composition is Composition.MEASURED else self._target
             moved = there.position - base.position
             turned = rotations.log(rotations.multiply(there.quaternion, rotations.conjugate(base.quaternion)))

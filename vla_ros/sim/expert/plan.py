@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from vla_ros.actions import rotations
 from vla_ros.robots.kinematics import Kinematics, UnreachableError
+from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.expert.geometry import SLOWEST, about_z, apart, between, moved, progress
 from vla_ros.sim.expert.variation import Manner
 from vla_ros.sim.objects import BLOCK_SIZE, PLATE_HEIGHT
-from vla_ros.sim.world import World
+from vla_ros.sim.tasks import Task
 from vla_ros.types import Array, Pose
 
 ARRIVED, TURNED = 0.004, 0.05
@@ -49,6 +51,17 @@ _WORST_JOINT = 2.4
 """A grasp that turns a joint farther from home than this is left out [rad]."""
 
 
+class Known(Protocol):
+    """What the plan asks of a world."""
+
+    spec: RobotSpec
+    task: Task
+
+    def block_pose(self, colour: str) -> Pose:
+        """Where a block is now, in the base frame."""
+        ...
+
+
 @dataclass(frozen=True)
 class View:
     """What the plan knows at the beginning of a step besides the blocks."""
@@ -72,7 +85,7 @@ class Wish:
 class Plan:
     """One episode of a world's task.  `step` once a period; None when the plan is at its end."""
 
-    def __init__(self, world: World, manner: Manner, period: float, kinematics: Kinematics) -> None:
+    def __init__(self, world: Known, manner: Manner, period: float, kinematics: Kinematics) -> None:
         """`period`: of the steps [s]."""
         self._world, self._manner, self._period = world, manner, period
         self._rng, self._kinematics = manner.rng, kinematics
