@@ -271,7 +271,7 @@ def test_the_scripted_expert_goes_to_what_it_is_told(bench: Any, keys: Keys) -> 
     assert moved[1] > 0.05 and abs(moved[0]) < 0.04
     # blind, it rests and says so
     stage.wait(1.0)
-    assert not rows(stage.wait(0.6))[:, :6].any() and "cannot see them" in keys.screen
+    assert not rows(stage.wait(0.6))[:, :6].any() and "on /simulator/objects" in keys.screen
     # what is asked for is not there: a new plan cannot be made
     stage.call("hand_back")
     stage.call("take_over")

@@ -109,6 +109,10 @@ def test_a_scene_without_what_is_asked_for_is_a_sentence(instruction, missing, s
     with pytest.raises(VlaRosError, match=sentence) as refused:
         ToldScene(load_robot("widowx"), instruction, 0, objects)
     assert "\n" not in str(refused.value)
+    if missing:
+        told = ToldScene(load_robot("widowx"), instruction, 0, {**objects, missing: objects[names.pop()]})
+        with pytest.raises(VlaRosError, match=sentence):
+            told.tell(objects)
 
 
 def test_nothing_goes_wrong_when_nothing_is_to(world, monkeypatch):

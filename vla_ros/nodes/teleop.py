@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -159,10 +160,7 @@ class Teleop(VlaNode):
                 keys = self._keys.take(self._terminal.read(), now)
                 presses = (*command.presses, *keys.presses)
                 level = command.level if keys.level is None else keys.level
-                command = Command(
-                    command.linear, command.angular, command.engaged, presses, level, command.physical,
-                    command.joints, command.width,
-                )  # fmt: skip
+                command = replace(command, presses=presses, level=level)
             return command
         except MachineError as error:
             self._lost_at = now

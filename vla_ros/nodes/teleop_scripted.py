@@ -22,10 +22,7 @@ LOOK = 0.3
 """Seconds from its turn to its first motion; the objects of the scene before are no longer told by then."""
 STALE = 0.5
 """Objects that were last heard of longer ago are not believed [s]."""
-DEAF = (
-    "The simulator does not say where the objects are, so the scripted expert cannot see them; "
-    "the robot rests."
-)
+DEAF = "Nothing is heard on /simulator/objects; the scripted expert rests."
 
 
 class Scripted:
@@ -63,7 +60,11 @@ class Scripted:
     def _on_objects(self, message: MultiDOFJointState) -> None:
         self._objects, self._heard = objects_of(message), self._now
         if self._told is not None:
-            self._told.tell(self._objects)
+            try:
+                self._told.tell(self._objects)
+            except VlaRosError:
+                # another scene; the next plan begins with it, or says what is missing
+                self._told = self._plan = None
 
     def _on_scene(self, message: String) -> None:
         self._scene = json.loads(message.data)

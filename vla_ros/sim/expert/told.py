@@ -33,17 +33,18 @@ class ToldScene:
         if goal.task in ("place", "stack"):
             name = plate_name if goal.task == "place" else block_name
             needed.append(name(goal.destination))
-        for name_of_it in needed:
-            if name_of_it not in objects:
-                raise ConfigurationError(
-                    f"The simulator's scene has no '{name_of_it}', which '{instruction}' needs."
-                )
+        self._needed = tuple(needed)
         self.spec = spec
         self.task = Task(goal, instruction, seed, blocks, plates, table_bounds(spec), TIME_LIMITS[goal.task])
         self.tell(objects)
 
     def tell(self, objects: Mapping[str, Pose]) -> None:
-        """Where everything is now."""
+        """Where everything is now.  Raises `ConfigurationError` when something that is needed is gone."""
+        for name in self._needed:
+            if name not in objects:
+                raise ConfigurationError(
+                    f"The simulator's scene has no '{name}', which '{self.task.instruction}' needs."
+                )
         self._objects = dict(objects)
 
     def block_pose(self, colour: str) -> Pose:
