@@ -89,6 +89,8 @@ def test_the_launch_of_a_person_who_drives() -> None:
     ]
     nodes = [a for a in actions(path, policy="visual_servo") if isinstance(a, Node)]
     assert {"inference", "teleop"} <= {n.node_executable for n in nodes}
+    with pytest.raises(VlaRosError, match="sim must be 'mujoco'"):
+        actions(path, device="scripted", sim="gazebo")
 
 
 def test_show_args() -> None:
