@@ -28,6 +28,8 @@ STAMPS = VENV / ".stamps"
 PYTHON = VENV / "bin" / "python"
 PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install")
 PIP_INSTALL = (*PIP, "--no-deps")
+# Of PyTorch and transformers little is ever imported: Python compiles that when it is.
+AS_IT_COMES = "--no-compile"
 SITE_PACKAGES = VENV / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
 DISTROS = ("jazzy", "kilted")
 PYTHON_VERSIONS = ((3, 10), (3, 11), (3, 12))
@@ -142,10 +144,13 @@ def make_venv(log: Path) -> None:
         (folder / "COLCON_IGNORE").touch()
 
 
-def install_packages(locks: list[str], log: Path) -> None:
-    """Install what the locks say, then point the CMake files in the ROS wheels at this machine's headers."""
+def install_packages(locks: list[str], log: Path, *more: str) -> None:
+    """Install what the locks say, then point the CMake files in the ROS wheels at this machine's headers.
+
+    `more`: options of pip.
+    """
     files = [word for lock in locks for word in ("-r", ROOT / "constraints" / f"{lock}.txt")]
-    call([*PIP_INSTALL, *files], log, "installing the Python packages")
+    call([*PIP_INSTALL, *more, *files], log, "installing the Python packages")
     include = sysconfig.get_paths()["include"]
     numpy_include = str(SITE_PACKAGES / "numpy" / "_core" / "include")
     for file in (VENV / "share").rglob("*.cmake"):
@@ -157,13 +162,13 @@ def install_packages(locks: list[str], log: Path) -> None:
 
 def install_models(locks: list[str], log: Path) -> None:
     """Install what the models run on; PyTorch brings along what its build (CPU or CUDA) needs."""
-    install_packages(["models"], log)
+    install_packages(["models"], log, AS_IT_COMES)
     torch = next(
         line for line in (ROOT / "constraints" / "models.txt").read_text().splitlines()
         if line.startswith("torch==")
     )  # fmt: skip
     files = [word for lock in (*locks, "models") for word in ("-c", ROOT / "constraints" / f"{lock}.txt")]
-    call([*PIP, torch, *files], log, "installing PyTorch")
+    call([*PIP, AS_IT_COMES, torch, *files], log, "installing PyTorch")
 
 
 def build_interfaces(name: str, source: Path, log: Path) -> None:
@@ -234,7 +239,7 @@ def main() -> None:
             step("models", models_key, "PyTorch, ONNX Runtime", lambda log: install_models(locks, log))
         if options.test:
             test_key = digest(["constraints/test.txt"], models_key)
-            step("test", test_key, "test tools", lambda log: install_packages(["test"], log))
+            step("test", test_key, "test tools", lambda log: install_packages(["test"], log, AS_IT_COMES))
         step("editable", digest(["pyproject.toml", "vla_ros/__init__.py"], key), "vla_ros", install_editable)
         builds = [("vla_ros", ROOT, digest(INTERFACES, key))]
         for folder in sorted((ROOT / "compat").iterdir()):

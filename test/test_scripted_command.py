@@ -21,8 +21,6 @@ from vla_ros.lockstep.collection import Collection
 from vla_ros.lockstep.demonstrate import Demonstrator, Order, Result
 from vla_ros.sim.expert import Variation
 
-pytestmark = pytest.mark.live
-
 SMALL = "robot: widowx\ncameras:\n  primary: {width: 64, height: 48, rate: 5.0}\n"
 
 

@@ -40,7 +40,7 @@ class Grammar(Protocol):
         ...
 
 
-class OnlyValid(LogitsProcessor):
+class OnlyValid(LogitsProcessor):  # type: ignore[misc]
     """Leaves the tokens that a grammar allows."""
 
     def __init__(self, grammar: Grammar, prompt: int) -> None:
@@ -56,7 +56,7 @@ class OnlyValid(LogitsProcessor):
         return kept
 
 
-class UntilMark(StoppingCriteria):
+class UntilMark(StoppingCriteria):  # type: ignore[misc]
     """Ends a plan as soon as the mark of an action stands behind it."""
 
     def __init__(self, tokenizer: Any, prompt: int) -> None:
