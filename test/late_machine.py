@@ -28,8 +28,10 @@ PAUSE = 5.0
 RESERVE = 0.9
 """Share of a test's time limit that its tries may take."""
 
+AGAIN = "run again"
+"""Property of a report, which reaches the end of a run from other processes too."""
+
 _stopped = pytest.StashKey[bool]()
-_again = pytest.StashKey[list[str]]()
 
 
 class StoppedError(Exception):
@@ -71,10 +73,6 @@ class Lateness:
         self._thread.join()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_again] = []
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     if call.excinfo is not None and call.excinfo.errisinstance(StoppedError):
@@ -88,6 +86,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     begun = time.monotonic()
+    again: list[tuple[str, object]] = []
     for attempt in range(1, ATTEMPTS + 1):
         item.stash[_stopped] = False
         with Lateness() as late:
@@ -97,11 +96,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         enough = spent * (attempt + 1) / attempt + attempt * PAUSE < RESERVE * _limit(item)
         if not why or attempt == ATTEMPTS or not enough:
             break
-        item.config.stash[_again].append(f"{item.nodeid}: {why}")
+        again.append((AGAIN, why))
         # fixtures of the module too are made anew: what failed may be theirs
         item.session._setupstate.teardown_exact(None)
         item._initrequest()  # type: ignore[attr-defined]
         time.sleep(attempt * PAUSE)
+    reports[0].user_properties += again
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -129,8 +129,19 @@ def _limit(item: pytest.Item) -> float:
     return float(given or "inf")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    again = config.stash[_again]
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = {
+        id(report): report
+        for kind in terminalreporter.stats.values()
+        for report in kind
+        if isinstance(report, pytest.TestReport)
+    }
+    again = [
+        f"{report.nodeid}: {why}"
+        for report in reports.values()
+        for key, why in report.user_properties
+        if key == AGAIN
+    ]
     if again:
         terminalreporter.section("live tests that were run again")
         for line in again:

@@ -40,12 +40,14 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
-def outcome(pytester: pytest.Pytester, body: str, marks: str = "@pytest.mark.live") -> tuple[str, int]:
+def outcome(
+    pytester: pytest.Pytester, body: str, marks: str = "@pytest.mark.live", *more: str
+) -> tuple[str, int]:
     """The summary, and how often the graph was made."""
     pytester.makeini("[pytest]\nmarkers = live: runs nodes\ntimeout = 60")
     test = pytester.makepyfile(test_it=f"{HEAD}\n{body}")
     test.write_text(test.read_text().replace("@live", marks))
-    done = pytester.runpytest_subprocess("-p", "late_machine", "-p", "no:cacheprovider", "-p", "no:randomly")
+    done = pytester.runpytest_subprocess("-p", "late_machine", "-p", "no:cacheprovider", *more)
     return done.stdout.str(), int(test.with_suffix(".count").read_text())
 
 
@@ -54,6 +56,12 @@ def test_a_robot_that_was_stopped_gets_another_graph(pytester: pytest.Pytester) 
     said, tries = outcome(pytester, body)
     assert "1 passed" in said and tries == 3
     assert said.count("test_it: the robot was stopped (late_machine.StoppedError: states are old)") == 2
+
+
+def test_another_process_says_so_too(pytester: pytest.Pytester) -> None:
+    body = '@live\ndef test_it(graph):\n    if graph < 2: raise late_machine.StoppedError("states are old")'
+    said, tries = outcome(pytester, body, "@pytest.mark.live", "-n", "1")
+    assert "1 passed" in said and tries == 2 and said.count("test_it: the robot was stopped") == 1
 
 
 def test_a_robot_that_is_always_stopped_fails(pytester: pytest.Pytester) -> None:

@@ -260,7 +260,11 @@ def test_the_scripted_expert_goes_to_what_it_is_told(bench: Any, keys: Keys) -> 
             if time.monotonic() > end:
                 return stage.outputs[before:]
 
-    scene.publish(String(data='{"instruction": "pick up the red block", "seed": 1, "task": "pick"}'))
+    def lay(text: str) -> None:
+        scene.publish(String(data=text))
+        b.until(lambda: False, 0.1)
+
+    lay('{"instruction": "pick up the red block", "seed": 1, "task": "pick"}')
     stage.episode(Outcome.RUNNING)
     # as long as the policy is in charge it keeps still
     assert not tell("block_red", seconds=0.6)
@@ -278,6 +282,10 @@ def test_the_scripted_expert_goes_to_what_it_is_told(bench: Any, keys: Keys) -> 
     tell("block_blue", seconds=1.0)
     assert "no 'block_red'" in keys.screen
     assert not rows(tell("block_blue", seconds=0.6))[:, :6].any()
+    for nonsense in ("{", "[1]", "{}"):
+        lay(nonsense)
+        assert not rows(tell("block_blue", seconds=0.3))[:, :6].any()
+    assert "on /simulator/scene" in keys.screen
 
 
 def test_taking_over_and_handing_back(bench: Any, keys: Keys) -> None:

@@ -32,9 +32,9 @@ from vla_ros.evaluation.run_data import load_run  # noqa: E402
 from vla_ros.policies.openvla.oft.heads import ActionHead, StateProjector  # noqa: E402
 from vla_ros.robots import load_robot  # noqa: E402
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
-SECONDS = float(os.environ.get("GRAPH_SECONDS", "8"))
+SECONDS = float(os.environ.get("GRAPH_SECONDS", "6"))
 """Of every model; longer by hand."""
 ROBOT = "panda"
 SCALE = [0.004] * 3 + [0.02] * 3 + [1.0]

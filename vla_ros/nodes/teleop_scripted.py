@@ -67,7 +67,11 @@ class Scripted:
                 self._told = self._plan = None
 
     def _on_scene(self, message: String) -> None:
-        self._scene = json.loads(message.data)
+        try:
+            told = json.loads(message.data)
+        except ValueError:
+            told = None
+        self._scene = told if isinstance(told, dict) else {}
 
     def _rest(self, now: float) -> None:
         self._now = self._since = now
@@ -107,7 +111,7 @@ class Scripted:
             self.trouble = f"{error} The scripted expert cannot do it."
             return False
         except (KeyError, ValueError, TypeError):
-            self.trouble = DEAF
+            self.trouble = "Nothing is heard on /simulator/scene; the scripted expert rests."
             return False
         # the same scene is done in another manner the next time
         manner = draw(Variation(), seed + 1_000_003 * self._turns)
