@@ -36,12 +36,11 @@ lint: ## ruff, mypy, and whether the tables in docs are up to date
 	$(bin)/mypy
 	$(bin)/python scripts/tables.py --check
 
-# Tests of arithmetic and files share the cores, then those of nodes; whole graphs come last, one at a time.
+# Tests of arithmetic and files share the cores; those of running nodes come after, one at a time.
 test: lint ## lint, then every test
 	@failed=0; \
 	$(bin)/python -m pytest -m 'not live' -n $(shell nproc) --dist loadfile || failed=1; \
-	$(bin)/python -m pytest -m 'live and not alone' -n 2 --dist loadfile || failed=1; \
-	$(bin)/python -m pytest -m alone || failed=1; \
+	$(bin)/python -m pytest -m live || failed=1; \
 	exit $$failed
 
 fuzz: lint ## the tests with new random examples, other ones every time

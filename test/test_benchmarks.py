@@ -164,7 +164,6 @@ def test_the_safety_cycle_yields_every_stage() -> None:
     assert len(tables.safety_tables(document)) == 1
 
 
-@pytest.mark.alone
 def test_the_graph_runs_for_two_seconds_and_yields_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from benchmarks.graph import Plan, measure, median_run

@@ -14,7 +14,7 @@ from late_machine import StoppedError
 from benchmarks.demonstrations import one_robot, read_back, rows
 from vla_ros.data.open import open_dataset
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 
 @pytest.mark.timeout(480)

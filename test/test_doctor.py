@@ -15,7 +15,7 @@ from vla_ros.bringup.doctor import Check, ChildAnswer
 from vla_ros.bringup.domain import ports_of
 from vla_ros.contract import load_contract
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 SEEN = {"rclpy": "7.1.6", "rmw": "rmw_fastrtps_cpp", "interfaces": "Observation", "topics": {}}
 CAMERA = """

@@ -21,7 +21,7 @@ from vla_ros.evaluation.judge import judge_run
 from vla_ros.evaluation.run_data import load_run
 from vla_ros.robots import load_robot
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from launch import LaunchContext, LaunchDescription
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions, graph
 from vla_ros.errors import VlaRosError
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 FILES = sorted((Path(__file__).parent.parent / "launch").glob("*.launch.py"))
 TELEOP = "teleop.launch.py"

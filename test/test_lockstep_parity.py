@@ -13,7 +13,7 @@ from vla_ros.errors import DataError
 from vla_ros.lockstep.parity import run_parity
 from vla_ros.lockstep.recorded import RecordedRun, read_recorded_run
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from late_machine import StoppedError
 from node_bench import OK, REFUSED, Bench
 from sensor_msgs.msg import JointState
 from shape_msgs.msg import Plane, SolidPrimitive
@@ -65,7 +66,10 @@ class Echo:
         return SafetyState(self.statuses[-1].state) if self.statuses and self.statuses[-1].tick else None
 
     def reaches(self, *states: SafetyState, limit: float = 10.0) -> bool:
-        return self.bench.until(lambda: self.state() in states, limit)
+        there = self.bench.until(lambda: self.state() in states, limit)
+        if not there and self.state() in (SafetyState.STOPPED, SafetyState.FAULT):
+            raise StoppedError(self.statuses[-1].message)
+        return there
 
     def chunk(self, dx: float, sequence: int) -> msg.ActionChunk:
         chunk = ActionChunk(

@@ -151,7 +151,6 @@ def test_the_speed_is_changed_while_it_runs(bags: Path) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.alone
 def test_through_the_graph_in_its_own_time(bags: Path, tmp_path: Path) -> None:
     """At another speed the same steps are done: the world, the controller and the actions share one clock."""
     target = tmp_path / "result.json"
@@ -234,7 +233,6 @@ def test_another_speed_without_a_clock_is_refused() -> None:
 
 
 @pytest.mark.live
-@pytest.mark.alone
 def test_a_real_robot_is_not_controlled_on_a_clock_that_messages_set(tmp_path: Path) -> None:
     processes = [
         Process(p.name, {**p.parameters, "follow_clock": True}) if p.name == "safety_controller" else p

@@ -21,7 +21,7 @@ from vla_ros.bringup.graph import GraphOptions, TeleopOptions
 from vla_ros.nodes.conversions import to_stamp
 from vla_ros.nodes.episode import Outcome
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from benchmarks.faults.cases import FAULTS
 from benchmarks.faults.fault import Fault
 from vla_ros.errors import MachineError
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 
 class Benches:

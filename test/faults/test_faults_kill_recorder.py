@@ -15,7 +15,7 @@ from rosbags.highlevel import AnyReader
 from vla_ros.data.bag import METADATA_TOPIC, read_bag, repair_bag
 from vla_ros.errors import DataError
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 COUNT, AT_ONCE = 200, 25

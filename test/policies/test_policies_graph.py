@@ -32,7 +32,7 @@ from vla_ros.evaluation.run_data import load_run  # noqa: E402
 from vla_ros.policies.openvla.oft.heads import ActionHead, StateProjector  # noqa: E402
 from vla_ros.robots import load_robot  # noqa: E402
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 SECONDS = float(os.environ.get("GRAPH_SECONDS", "6"))
 """Of every model; longer by hand."""

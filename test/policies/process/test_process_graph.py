@@ -23,7 +23,7 @@ from vla_ros.evaluation.run_data import load_run
 from vla_ros.robots import load_robot
 from vla_ros.types import NANOSECONDS, SafetyState
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 
 HERE = str(Path(__file__).parent)
 
