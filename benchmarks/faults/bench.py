@@ -159,7 +159,7 @@ class Bench:
             future = client.call_async(request)
             return future.result() if self.until(future.done, patience) else None
         finally:
-            self.doubles.node.destroy_client(client)
+            self.doubles.do(lambda: self.doubles.node.destroy_client(client))
 
     def ask(self, name: str) -> bool:
         """Call a Trigger of the safety controller; whether it agreed."""

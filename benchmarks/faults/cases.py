@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,8 +117,7 @@ def _storm(bench: Bench) -> None:
         time.sleep(0.005)
     futures.append(stop.call_async(Trigger.Request()))
     bench.until(futures[-1].done, 10.0)
-    node.destroy_client(stop)
-    node.destroy_client(reset)
+    bench.doubles.do(lambda: [node.destroy_client(client) for client in (stop, reset)])
 
 
 def _second_publisher(bench: Bench) -> None:
@@ -133,9 +133,10 @@ def _second_publisher(bench: Bench) -> None:
 
 
 def _no_second_publisher(bench: Bench) -> None:
+    node = bench.doubles.node
     for rival, timer in bench.rivals:
-        bench.doubles.node.destroy_timer(timer)
-        bench.doubles.node.destroy_publisher(rival)
+        bench.doubles.do(partial(node.destroy_timer, timer))
+        bench.doubles.do(partial(node.destroy_publisher, rival))
     bench.rivals = []
     bench.until(lambda: False, 0.5)
 

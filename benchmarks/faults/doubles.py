@@ -22,6 +22,7 @@ from benchmarks.faults.ur_status import UrStatus
 from benchmarks.source import STAMP_AT, Beat, prepared_frames
 from vla_ros import msg
 from vla_ros.contract import Contract
+from vla_ros.errors import MachineError
 from vla_ros.nodes import topics
 from vla_ros.nodes.camera_topics import IMAGE_QUALITY
 from vla_ros.nodes.conversions import action_chunk_message, to_time
@@ -105,6 +106,13 @@ class Doubles:
     def instruct(self, text: str) -> None:
         """Publish an instruction."""
         self._instruction.publish(String(data=text))
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Do it in the spinning thread, which must not wait for what is destroyed under it."""
+        done = threading.Event()
+        self._executor.create_task(work).add_done_callback(lambda _: done.set())
+        if not done.wait(5.0):
+            raise MachineError("The thread of the doubles does not spin any more.")
 
     def _spin(self) -> None:
         try:

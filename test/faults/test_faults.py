@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -58,3 +60,15 @@ def test_what_follows_a_fault_is_bounded(fault: Fault, benches: Benches) -> None
         raise
     assert not complaints, "; ".join(complaints)
     assert outcome.violations == 0
+
+
+def test_what_is_destroyed_while_the_doubles_spin_does_not_end_their_thread(benches: Benches) -> None:
+    doubles = benches.of("control").doubles
+    for _ in range(300):
+        rival = doubles.node.create_publisher(doubles.command_type, "/elsewhere", 1)
+        timer = doubles.node.create_timer(0.001, lambda rival=rival: rival.publish(doubles.command_type()))
+        time.sleep(0.003)
+        doubles.do(partial(doubles.node.destroy_timer, timer))
+        doubles.do(partial(doubles.node.destroy_publisher, rival))
+    heard = len(doubles.recording.statuses)
+    assert benches.of("control").until(lambda: len(doubles.recording.statuses) > heard, 2.0)

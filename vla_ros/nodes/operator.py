@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
@@ -92,6 +93,7 @@ class Operator:
         self._active = self._node.create_client(Trigger, "/lifecycle_manager/is_active")
         self._move = self._node.create_client(MoveToJoints, "/safety_controller/move_to_joints")
         self._reset = self._node.create_client(Trigger, "/safety_controller/reset")
+        self._closing = False
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="operator", daemon=True)
@@ -99,6 +101,7 @@ class Operator:
 
     def close(self) -> None:
         """End the thread and leave the graph."""
+        self._closing = True
         self._executor.shutdown(timeout_sec=0.5)
         self._thread.join(timeout=1.0)
         self._node.destroy_node()
@@ -213,6 +216,10 @@ class Operator:
             self._executor.spin()
         except ExternalShutdownException:
             return
+        except InvalidHandle:
+            # the executor's own guard may go while the last callback ends
+            if not self._closing:
+                raise
 
     def _age(self, stamp: int) -> float:
         return (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
