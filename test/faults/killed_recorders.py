@@ -57,7 +57,7 @@ def main(folder: Path, count: int, at_once: int, seed: int) -> None:
             if pid == 0:
                 record(bag, log)
                 os._exit(0)
-            group.append((time.monotonic() + rng.uniform(0.05, 2.4), pid, bag, log))
+            group.append((time.monotonic() + rng.uniform(0.05, 4.0), pid, bag, log))
         for due, pid, bag, log in sorted(group, key=lambda entry: entry[0]):
             time.sleep(max(0.0, due - time.monotonic()))
             killed = time.monotonic()
