@@ -34,7 +34,7 @@ from vla_ros.robots import load_robot  # noqa: E402
 
 pytestmark = pytest.mark.live
 
-SECONDS = float(os.environ.get("GRAPH_SECONDS", "6"))
+SECONDS = float(os.environ.get("GRAPH_SECONDS", "8"))
 """Of every model; longer by hand."""
 ROBOT = "panda"
 SCALE = [0.004] * 3 + [0.02] * 3 + [1.0]
