@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from vla_ros.data.episode import Episode, SizedInt
 from vla_ros.data.frames import EncodedFrames
+from vla_ros.data.json_object import read_json
 from vla_ros.data.protobuf_wire import WireError
-from vla_ros.data.rlds_features import IMAGE, NUMBER, TEXT, Feature, load_features, read_json
+from vla_ros.data.rlds_features import IMAGE, NUMBER, TEXT, Feature, load_features
 from vla_ros.data.tf_example import Value, parse_example
 from vla_ros.data.tfrecord import Record, read_records
 from vla_ros.errors import DataError

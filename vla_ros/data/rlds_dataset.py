@@ -10,8 +10,8 @@ from typing import Any
 
 from vla_ros.data.dataset import Dataset, DatasetInfo
 from vla_ros.data.episode import Episode
+from vla_ros.data.json_object import read_json
 from vla_ros.data.rlds import decode_episode, open_rlds
-from vla_ros.data.rlds_features import read_json
 from vla_ros.data.tfrecord import read_record, record_offsets
 from vla_ros.errors import DataError
 

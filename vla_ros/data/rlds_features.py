@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_ros.data.json_object import read_json
 from vla_ros.errors import DataError
 
 NUMBER, TEXT, IMAGE = "number", "text", "image"
@@ -29,19 +29,6 @@ class Feature:
     def is_integer(self) -> bool:
         """Stored as int64 list."""
         return self.dtype in _INTEGERS
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.  Raises `DataError` when it is missing or is something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__} where a JSON object is expected.")
-    return content
 
 
 def load_features(path: Path) -> tuple[Feature, ...]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla_ros.data.episode import Episode
-from vla_ros.errors import DataError
 
 VERSION = "v3.0"
 CHUNK = 1000
@@ -99,19 +97,6 @@ def hub_metadata(features: Mapping[str, Mapping[str, Any]]) -> bytes:
             value = {"feature": value, "length": shape[0], "_type": "Sequence"}
         types[key] = value
     return json.dumps({"info": {"features": types}}).encode()
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.  Raises `DataError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__} where a JSON object is expected.")
-    return content
 
 
 def exact_float32(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vla_ros.data.dataset import Dataset, DatasetInfo
 from vla_ros.data.episode import Episode
 from vla_ros.data.frames import EncodedFrames, Frames
+from vla_ros.data.json_object import read_json
 from vla_ros.data.lerobot import layout
 from vla_ros.data.lerobot.tables import read_tasks
 from vla_ros.data.lerobot.video import VideoFrames
@@ -25,7 +26,7 @@ class LeRobotDataset(Dataset):
     def __init__(self, path: Path) -> None:
         """Raises `DataError` when it is no such folder, or of another version."""
         self._path = Path(path)
-        info = layout.read_object(self._path / layout.INFO)
+        info = read_json(self._path / layout.INFO)
         version = str(info.get("codebase_version", "unknown"))
         if version != layout.VERSION:
             raise DataError(
@@ -45,7 +46,7 @@ class LeRobotDataset(Dataset):
         if layout.ACTION not in self._features or not rate > 0:
             raise DataError(f"{self._path / layout.INFO} has no feature 'action' or no frame rate.")
         ours = self._path / layout.OURS
-        self._ours = layout.read_object(ours) if ours.is_file() else {}
+        self._ours = read_json(ours) if ours.is_file() else {}
         contract = self._path / layout.CONTRACT
         self._rate = float(self._ours.get("rate", rate))
         self._tasks = read_tasks(self._path / layout.TASKS)
