@@ -19,7 +19,8 @@ from benchmarks.chunk_streams import Delivery
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
 from vla_ros.execution.blending import make_blending
-from vla_ros.execution.executor import LEAD, ChunkExecutor
+from vla_ros.execution.executor import ChunkExecutor
+from vla_ros.execution.pace import IN_TIME
 from vla_ros.execution.reference import CartesianSample
 from vla_ros.execution.targets import POSES, Path
 from vla_ros.robots.spec import RobotSpec
@@ -255,7 +256,7 @@ class Ours:
 
 def _ahead(path: Path, time: float) -> NDArray[np.bool_]:
     """Which targets are not of the past at `time` [s], nor too near."""
-    return np.asarray(path.times > time + LEAD * (path.times[1] - path.times[0]) - 1e-9)
+    return np.asarray(path.times > time + IN_TIME * (path.times[1] - path.times[0]) - 1e-9)
 
 
 def _turn(a: Array, b: Array) -> Array:

@@ -110,11 +110,17 @@ class QuaternionCheck:
 
 
 class StampCheck:
-    """Not from the future, not all in the past, in order."""
+    """Not from the future, not too old, in order."""
 
-    def __init__(self, future: float = 0.02) -> None:
-        """`future`: tolerated lead of the stamp [s] (clock skew between machines)."""
-        self._future = future
+    def __init__(self, future: float = 0.02, latest: float = 3.0) -> None:
+        """What a stamp may be.
+
+        Args:
+            future: tolerated lead of the stamp [s] (clock skew between machines).
+            latest: age [s] up to which a chunk is carried out though all its steps are due; within what is
+                remembered of the motion (4 s), and longer than the slowest models take for an answer.
+        """
+        self._future, self._latest = future, latest
 
     def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
         """See `Check`."""
@@ -126,11 +132,11 @@ class StampCheck:
                 f"allowed are {self._future:g} s",
                 -age,
             )
-        if age > chunk.horizon * chunk.period:
+        oldest = max(chunk.horizon * chunk.period, self._latest)
+        if age > oldest:
             return _reject(
                 Reason.STALE_CHUNK,
-                f"chunk {chunk.sequence} is {age:.3f} s old, "
-                f"but reaches only {chunk.horizon * chunk.period:.3f} s",
+                f"chunk {chunk.sequence} comes from an observation {age:.3f} s ago, allowed are {oldest:g} s",
                 age,
             )
         if chunk.stamp <= context.newest_stamp:

@@ -3,7 +3,8 @@
 Every chunk counts from the stamp of its observation.  Steps already due are skipped, deltas are composed on
 the pose that was commanded at the stamp, a blending joins the targets with those of the chunks before, and
 the curve goes on from the present position, velocity and acceleration through them to rest at the last one,
-so that starvation ends in a planned stop.
+so that starvation ends in a planned stop.  Where all steps are due their motion begins now, at the pace that
+the answers allow (`pace`, `late`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from vla_ros.execution.blending import Blended, Blending, Replace
 from vla_ros.execution.delay import DelayStatistics
 from vla_ros.execution.ease import Gentle
 from vla_ros.execution.history import History
+from vla_ros.execution.late import deferred
+from vla_ros.execution.pace import IN_TIME, MARGIN, AnswerIntervals, in_time, lasting
 from vla_ros.execution.reference import CartesianReference, CartesianSample, JointReference
 from vla_ros.execution.relay import Relay
 from vla_ros.execution.schedule import Schedule
@@ -26,9 +29,6 @@ from vla_ros.kernels.curve import same_sign
 from vla_ros.policies.base import ActionPrefix
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose, Source
-
-LEAD = 0.5
-"""A target nearer than this many periods is left out: reaching it would need a jerk, not a motion."""
 
 _SHARE = 0.75
 """Share of the tool's acceleration and jerk limits a chunk may ask for; a curve through few waypoints of a
@@ -48,6 +48,10 @@ class ChunkExecutor:
         self.blending: Blending = blending or Replace()
         self.delays = DelayStatistics()
         """Of the source in charge."""
+        self.intervals = AnswerIntervals()
+        """Of the source in charge."""
+        self.pace = 1.0
+        """Share (0, 1] of the policy's own pace at which the newest chunk is executed."""
         self._source: Source | None = None
         self._taken_over = False
         """Whether the motion under way is still another source's."""
@@ -110,25 +114,28 @@ class ChunkExecutor:
             ActionError: the chunk cannot be followed; the present motion stays as it was.
         """
         self._belong_to(chunk.source)
-        # a chunk that comes too late to be used is late all the same
-        self.delays.add(time - stamp_time)
-        vertices: Array = np.asarray(stamp_time + chunk.period * np.arange(chunk.horizon + 1), dtype=float)
-        # skipping is only for targets of the past and those too near, the composition keeps every step
-        ahead = vertices[1:] > time + LEAD * chunk.period - 1e-9
-        if not ahead.any():
-            raise ActionError(
-                f"all {chunk.horizon} steps are due: the chunk is {time - stamp_time:.3f} s old "
-                f"and reaches {vertices[-1] - stamp_time:.3f} s"
-            )
+        age = time - stamp_time
+        self.delays.add(age)
+        self.intervals.add(time)
         clipped = 0.0
         if chunk.kind is ActionKind.JOINT_POSITION:
-            begin = self._joint_chunk(chunk, time, vertices)
+            meant, current = self._joint_path_of(chunk, time, stamp_time), self._joint_path
         else:
-            begin, clipped = self._cartesian_chunk(chunk, time, vertices, ahead, measured)
+            meant, clipped = self._cartesian_path_of(chunk, time, stamp_time, measured)
+            current = self.targets
+        new, spacing, begins, pace = self._timed(meant, chunk, time, age, current)
+        blended = self._blended(new, chunk.stamp, stamp_time, current, time)
+        times, points = _ahead(blended, spacing)
+        times[-1] = max(times[-1], self._until_the_next(chunk, time))
+        if chunk.kind is ActionKind.JOINT_POSITION:
+            self._follow_joints(blended, times, points, time)
+        else:
+            self._follow_poses(blended, times, points, time)
+        self._remember(new, chunk.stamp, time)
         if chunk.stamp >= max(self._chunks):
             # the newest has the say: a mean of open and closed would be neither
-            self._gripper = self._gripper.then(begin, vertices[:-1], chunk.gripper_width)
-        self.delay = time - stamp_time
+            self._gripper = self._gripper.then(blended.begin, begins, chunk.gripper_width)
+        self.delay, self.pace = age, pace
         self.sequence, self.stamp = chunk.sequence, chunk.stamp
         return clipped
 
@@ -202,62 +209,87 @@ class ChunkExecutor:
         if self._source is not None:
             self._chunks = {}
             self.delays = DelayStatistics()
+            self.intervals = AnswerIntervals()
             self._taken_over = True
         self._source = source
 
-    def _cartesian_chunk(
-        self,
-        chunk: ActionChunk,
-        time: float,
-        vertices: Array,
-        ahead: NDArray[np.bool_],
-        measured: Pose | None,
-    ) -> tuple[float, float]:
-        """When the new curve begins [s], and the largest distance a target was clipped by [m]."""
+    def _timed(
+        self, meant: Path, chunk: ActionChunk, time: float, age: float, current: Path
+    ) -> tuple[Path, float, Array, float]:
+        """The chunk's path in the robot's time, seconds between its vertices, when its steps begin [s], pace.
+
+        A policy that is late as a rule keeps its pace when a single answer is not.
+        """
+        age = max(age, self.delays.p50)
+        if in_time(chunk.horizon, chunk.period, age):
+            return meant, chunk.period, meant.times[:-1], 1.0
+        interval = self.intervals.usual or max(age, chunk.period)
+        seconds = lasting(chunk.horizon, chunk.period, age, interval)
+        here = None if self.joint_mode else self._history.at(time)
+        if here is None:
+            here = current.points_at(np.array([time]))[0]
+        late = deferred(meant, time, here, seconds)
+        return late.path, late.spacing, late.begins, min(1.0, chunk.horizon * chunk.period / seconds)
+
+    def _until_the_next(self, chunk: ActionChunk, time: float) -> float:
+        """Until when [s] the motion of a policy's chunk is to last, so that the robot does not rest before
+        the next answer; a person's steps end when they are due.
+        """
+        usual = self.intervals.usual
+        return -np.inf if usual is None or chunk.source is Source.PERSON else time + MARGIN * usual
+
+    def _cartesian_path_of(
+        self, chunk: ActionChunk, time: float, stamp_time: float, measured: Pose | None
+    ) -> tuple[Path, float]:
+        """The targets as they were meant, and the largest distance [m] one was clipped by."""
         if self.joint_mode:
             raise ActionError("a Cartesian chunk came while a joint motion is under way")
-        base, positions, quaternions = self._targets(chunk, float(vertices[0]), measured)
+        base, positions, quaternions = self._targets(chunk, stamp_time, measured)
         inside = np.clip(positions, self._workspace.minimum, self._workspace.maximum)
         points = np.vstack(
             [np.concatenate([base.position, base.quaternion]), np.hstack([inside, quaternions])]
         )
-        new = Path(vertices, points, POSES)
-        blended = self._blended(new, chunk.stamp, self.targets, time)
-        reference = self._cartesian.branch(blended.begin)
-        times, waypoints = _ahead(blended, chunk.period)
-        reference.replan(blended.begin, times, waypoints[:, :3], waypoints[:, 3:], self._gentle)
-        self._cartesian.hand_over(time, blended.begin, reference)
-        self.targets = TargetPath.of(blended.path)
-        self._remember(new, chunk.stamp, time)
-        return blended.begin, float(np.abs(inside - positions)[ahead].max())
+        times = _vertices(chunk, stamp_time)
+        counted = times[1:] > time + IN_TIME * chunk.period - 1e-9
+        if not counted.any():
+            counted[:] = True
+        return Path(times, points, POSES), float(np.abs(inside - positions)[counted].max())
 
-    def _joint_chunk(self, chunk: ActionChunk, time: float, vertices: Array) -> float:
-        """When the new curve begins [s]."""
+    def _joint_path_of(self, chunk: ActionChunk, time: float, stamp_time: float) -> Path:
+        """The targets as they were meant."""
         if chunk.joints is None:
             raise ActionError("a joint chunk must hold joint positions")
         if not self.joint_mode and time < self.end_time:
             raise ActionError("a joint chunk came while a Cartesian motion is under way")
         if not self.joint_mode:
             self._chunks = {}
-        start = self._joint_path.points_at(vertices[:1])
-        new = Path(vertices, np.vstack([start, chunk.joints]), JOINTS)
-        blended = self._blended(new, chunk.stamp, self._joint_path, time)
+        times = _vertices(chunk, stamp_time)
+        start = self._joint_path.points_at(times[:1])
+        return Path(times, np.vstack([start, chunk.joints]), JOINTS)
+
+    def _follow_poses(self, blended: Blended, times: Array, points: Array, time: float) -> None:
+        """A new Cartesian curve through waypoints (k,), (k, 7)."""
+        reference = self._cartesian.branch(blended.begin)
+        reference.replan(blended.begin, times, points[:, :3], points[:, 3:], self._gentle)
+        self._cartesian.hand_over(time, blended.begin, reference)
+        self.targets = TargetPath.of(blended.path)
+
+    def _follow_joints(self, blended: Blended, times: Array, points: Array, time: float) -> None:
+        """A new joint curve through waypoints (k,), (k, n)."""
         reference = self._joint.branch(blended.begin)
-        reference.replan(blended.begin, *_ahead(blended, chunk.period), self._gentle_joints)
+        reference.replan(blended.begin, times, points, self._gentle_joints)
         self._joint.hand_over(time, blended.begin, reference)
         self._joint_path = blended.path
         self.joint_mode = True
-        self._remember(new, chunk.stamp, time)
-        return blended.begin
 
-    def _blended(self, new: Path, stamp: int, current: Path, time: float) -> Blended:
+    def _blended(self, new: Path, stamp: int, stamp_time: float, current: Path, time: float) -> Blended:
         """The new chunk joined with what is known, by the contract's blending."""
         keep = time
         if self._taken_over:
             return Replace().blend(new, [], current, keep)
         if self.blending.commits:
             # what was due within the usual delay when the observation was made was as good as done
-            keep = max(time, min(float(new.times[0]) + self.delays.p95, self.end_time))
+            keep = max(time, min(stamp_time + self.delays.p95, self.end_time))
         return self.blending.blend(new, list(self._others(stamp, time).values()), current, keep)
 
     def _remember(self, new: Path, stamp: int, time: float) -> None:
@@ -293,12 +325,17 @@ class ChunkExecutor:
         return Pose(base[:3], base[3:]), positions, quaternions
 
 
-def _ahead(blended: Blended, period: float) -> tuple[Array, Array]:
-    """Times and points of the targets that the curve is to pass.
+def _vertices(chunk: ActionChunk, stamp_time: float) -> Array:
+    """Times (k + 1,) [s] of the stamp and of the steps as they were meant."""
+    return np.asarray(stamp_time + chunk.period * np.arange(chunk.horizon + 1), dtype=float)
+
+
+def _ahead(blended: Blended, spacing: float) -> tuple[Array, Array]:
+    """Times and points of the targets that the curve is to pass; `spacing` [s] is that of the new ones.
 
     Raises `ActionError` when there are none: all lie before the curve begins, or too close after it.
     """
-    ahead = blended.path.times > blended.begin + LEAD * period - 1e-9
+    ahead = blended.path.times > blended.begin + IN_TIME * spacing - 1e-9
     if not ahead.any():
         raise ActionError("all steps lie before the motion can change, or too close after it")
     return blended.path.times[ahead], blended.path.points[ahead]

@@ -14,6 +14,9 @@ _ITERATIONS = 3
 """Steps of the rotations' mean: it is exact after one for two rotations, and below 1e-5 rad off after three
 for any number within 1 rad of each other."""
 
+_ARM = 0.1
+"""What a turn of a tool moves its ends by [m/rad]; fingers are about that long."""
+
 
 class Space(Protocol):
     """Where targets live: how to go from one to another, and what lies amid several."""
@@ -24,6 +27,10 @@ class Space(Protocol):
 
     def mean(self, points: Array, weights: Array) -> Array:
         """Weighted means (k, d) of points (m, k, d); weights (m, k) add up to one for each k."""
+        ...
+
+    def distance(self, a: Array, b: Array) -> Array:
+        """From each of the points (k, d) to b (d,)."""
         ...
 
 
@@ -37,6 +44,10 @@ class JointSpace:
     def mean(self, points: Array, weights: Array) -> Array:
         """See `Space`."""
         return np.asarray((weights[..., None] * points).sum(axis=0))
+
+    def distance(self, a: Array, b: Array) -> Array:
+        """See `Space` [rad]."""
+        return np.asarray(np.linalg.norm(a - b, axis=1))
 
 
 class PoseSpace:
@@ -61,6 +72,11 @@ class PoseSpace:
             middle = rotations.multiply(rotations.exp((weights[..., None] * turns).sum(axis=0)), middle)
         positions = (weights[..., None] * points[..., :3]).sum(axis=0)
         return np.hstack([positions, rotations.normalize(middle)])
+
+    def distance(self, a: Array, b: Array) -> Array:
+        """See `Space` [m]; a turn counts `_ARM` metres a radian."""
+        turn = rotations.log(rotations.multiply(a[:, 3:], rotations.conjugate(b[3:])))
+        return np.asarray(np.hypot(np.linalg.norm(a[:, :3] - b[:3], axis=1), _ARM * np.linalg.norm(turn, axis=1)))
 
 
 JOINTS, POSES = JointSpace(), PoseSpace()

@@ -18,6 +18,8 @@ from vla_ros.types import Array, Pose
 
 _RATIO = 0.6
 """Share of the remaining way of one step: a geometric, soft arrival."""
+_SETTLING = 0.3
+"""Time constant of single steps' arrival [s]; longer than what an arm is behind its command."""
 _CORRECTION = 0.25
 """Share of the difference between plan and measurement that is taken over per answer."""
 _LOST, _LOST_TURN = 0.06, 0.3
@@ -67,8 +69,8 @@ class Pace:
         )
 
 
-def step(pose: Pose, goal: Goal, pace: Pace, period: float) -> Pose:
-    """The pose one period [s] later on the way to the goal.
+def step(pose: Pose, goal: Goal, pace: Pace, period: float, ratio: float = _RATIO) -> Pose:
+    """The pose one period [s] later on the way to the goal; `ratio`: share of a short remaining way.
 
     Sideways and turning errors ask for height (a funnel above the goal); lack of height stops sideways
     motion.
@@ -85,10 +87,10 @@ def step(pose: Pose, goal: Goal, pace: Pace, period: float) -> Pose:
     if lack < 0.0:
         above = float(pose.position[2] - goal.position[2])
         slow = min(speed, pace.contact_speed + pace.contact_rise * max(above, 0.0)) * period
-        move[2] = max(_RATIO * move[2] if lack < -0.003 else move[2], -slow)
+        move[2] = max(ratio * move[2] if lack < -0.003 else move[2], -slow)
     length = float(np.linalg.norm(move))
-    move *= min(_RATIO if length > 0.003 else 1.0, speed * period / max(length, 1e-9))
-    turn *= min(_RATIO if angle > 0.02 else 1.0, pace.angular_speed * period / max(angle, 1e-9))
+    move *= min(ratio if length > 0.003 else 1.0, speed * period / max(length, 1e-9))
+    turn *= min(ratio if angle > 0.02 else 1.0, pace.angular_speed * period / max(angle, 1e-9))
     return _moved(pose, move, rotations.exp(turn))
 
 
@@ -195,6 +197,18 @@ def _turn(a: Pose, b: Pose) -> Array:
 def _share(vector: Array, most: float) -> float:
     """Factor that shortens a vector to a length of at most `most`."""
     return min(1.0, most / max(float(np.linalg.norm(vector)), 1e-9))
+
+
+def single_step(pose: Pose, goal: Goal | None, pace: Pace, seconds: float) -> Array:
+    """The step (1, 6) from the measured `pose` towards the goal, as `deltas`; no longer than `seconds` allow.
+
+    What is left is covered at a rate in time, not in answers: the robot is behind its command by about the
+    same time at any rate, and a share an answer would make it swing where answers are quick.
+    """
+    ratio = 1.0 - float(np.exp(-seconds / _SETTLING))
+    after = pose if goal is None else step(pose, goal, pace, seconds, ratio)
+    turn = rotations.multiply(after.quaternion, rotations.conjugate(pose.quaternion))
+    return np.concatenate([after.position - pose.position, rotations.to_euler_xyz(turn)])[None]
 
 
 def deltas(plan: Plan, schedule: Schedule) -> Array:

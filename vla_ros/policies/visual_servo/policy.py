@@ -13,7 +13,7 @@ from vla_ros.policies.base import CameraNeed, PolicyRequirements
 from vla_ros.policies.visual_servo.camera import FrameLookup, view_of
 from vla_ros.policies.visual_servo.detection import detect
 from vla_ros.policies.visual_servo.grasping import GraspTask
-from vla_ros.policies.visual_servo.motion import Pace, Plan, Schedule, deltas, make_plan, observed
+from vla_ros.policies.visual_servo.motion import Pace, Plan, Schedule, deltas, make_plan, observed, single_step
 from vla_ros.policies.visual_servo.pushing import PushTask
 from vla_ros.policies.visual_servo.situation import Body, Command, Situation
 from vla_ros.policies.visual_servo.tool import tool_of
@@ -25,14 +25,18 @@ from vla_ros.types import NANOSECONDS, Array, Observation, PolicyOutput, Pose
 ACTION_SPACES = ("delta_tcp", "bridge")
 """Spaces of base-frame deltas with an absolute gripper that is open at 1."""
 INFERENCE_RATE = 5.0
-"""Answers per second [Hz]."""
+"""Answers per second [Hz]; of single steps as many as the action rate."""
+_LONGEST = 0.5
+"""A single step covers what the pace allows between two observations, but no more than for this long [s]."""
 
 
 class VisualServoPolicy:
     """Picks, places, stacks and pushes coloured blocks from calibrated camera images alone.
 
     Answers chunks of base-frame deltas of the tool centre point, planned from the pose measured at the
-    observation's stamp: step k is meant for `stamp + (k + 1) / rate`.
+    observation's stamp: step k is meant for `stamp + (k + 1) / rate`.  With a horizon of 1 it answers as
+    OpenVLA does: the step from the measured pose towards the goal, without a plan and without any notion of
+    latency.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class VisualServoPolicy:
         frame: FrameLookup | None = None,
     ) -> None:
         """`rate` is that of the steps [Hz].  Answers may be `latency` [s] late without disturbing the motion;
-        so much later it reacts.  `frame` is the kinematics of any URDF frame, the robot's by default.
+        so much later it reacts; a single step (`horizon` 1) makes no use of it.  `frame` is the kinematics of any URDF frame, the robot's by default.
 
         Raises `PolicyError` for another action space or a number out of range.
         """
@@ -58,9 +62,9 @@ class VisualServoPolicy:
             raise PolicyError(
                 f"visual_servo answers steps at 2 to 20 Hz, but the action rate is {rate:g} Hz."
             )
-        if not 2 <= horizon <= 20:
-            raise PolicyError(f"visual_servo answers 2 to 20 steps a chunk, but horizon is {horizon}.")
-        if not 0.0 <= latency <= (horizon - 1) / rate:
+        if not 1 <= horizon <= 20:
+            raise PolicyError(f"visual_servo answers 1 to 20 steps a chunk, but horizon is {horizon}.")
+        if horizon > 1 and not 0.0 <= latency <= (horizon - 1) / rate:
             raise PolicyError(
                 f"The latency allowed for is {latency:g} s, but chunks of {horizon / rate:g} s leave room "
                 f"for 0 to {(horizon - 1) / rate:g} s."
@@ -82,7 +86,8 @@ class VisualServoPolicy:
     def requirements(self) -> PolicyRequirements:
         """All calibrated cameras of the robot are used; at least one is needed."""
         cameras = tuple(CameraNeed(name, required=i == 0) for i, name in enumerate(self._robot.cameras))
-        return PolicyRequirements(self._action_space, INFERENCE_RATE, self._horizon, cameras)
+        rate = INFERENCE_RATE if self._horizon > 1 else 1.0 / self._period
+        return PolicyRequirements(self._action_space, rate, self._horizon, cameras)
 
     def load(self) -> None:
         """Read the robot's geometry.  Raises `PolicyError` when it has no camera."""
@@ -119,6 +124,7 @@ class VisualServoPolicy:
         if self._task is None or self._body is None:
             raise InstructionError("No instruction has been given yet.")
         begin = time.perf_counter()
+        since = self._since_the_last(observation)
         self._look(observation)
         looked = time.perf_counter()
         tool = self._body.tool
@@ -128,11 +134,16 @@ class VisualServoPolicy:
             observation.stamp, pose, tool.yaw_of(pose.quaternion), observation.gripper_width, self._tracker
         )
         command = self._task.update(now)
-        start = observation.stamp / NANOSECONDS
-        schedule = Schedule(start, self._period, self._horizon, self._committed)
-        begun = observed(pose, self._plan, start)
-        self._plan = make_plan(begun, command.goal, Pace.of(self._robot), schedule, self._plan)
-        values = np.column_stack([deltas(self._plan, schedule), np.full(self._horizon, command.gripper)])
+        pace = Pace.of(self._robot)
+        if self._horizon == 1:
+            steps = single_step(pose, command.goal, pace, max(self._period, min(since, _LONGEST)))
+        else:
+            start = observation.stamp / NANOSECONDS
+            schedule = Schedule(start, self._period, self._horizon, self._committed)
+            begun = observed(pose, self._plan, start)
+            self._plan = make_plan(begun, command.goal, pace, schedule, self._plan)
+            steps = deltas(self._plan, schedule)
+        values = np.column_stack([steps, np.full(self._horizon, command.gripper)])
         planned = time.perf_counter()
         return PolicyOutput(
             stamp=observation.stamp,
@@ -143,6 +154,10 @@ class VisualServoPolicy:
             terminate=command.done,
             text=self._describe(command, observation),
         )
+
+    def _since_the_last(self, observation: Observation) -> float:
+        """Seconds from the last observation to this one; 0 at the first."""
+        return 0.0 if self._last is None else (observation.stamp - self._last[0]) / NANOSECONDS
 
     def _look(self, observation: Observation) -> None:
         """Detect in every image at hand and hand it to the tracker."""
