@@ -1,7 +1,7 @@
 """Policies that answer one step at a time, late: `visual_servo` with a horizon of 1 in virtual time.
 
-`python -m benchmarks.one_step --jobs 2 --json benchmarks/results/one_step.json`; `--resume` goes on with a file
-that was cut short.
+`python -m benchmarks.one_step --jobs 2 --json benchmarks/results/one_step.json`; `--resume` goes on with a
+file that was cut short.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.tables import Rows
 from vla_ros.commands.shared import plain_errors
 
 ROBOTS, RATES, AGES = ("panda", "widowx", "ur5"), (3.0, 5.0, 10.0), (0.05, 0.2, 0.35, 0.5)
+_SUMS = ("succeeded", "episodes", "answers", "refused", "rests", "limits_broken")
 
 
 def rows(document: Mapping[str, Any]) -> list[Rows]:
@@ -40,10 +41,8 @@ def rows(document: Mapping[str, Any]) -> list[Rows]:
         heads = ["action rate", *(f"{age:g} s old" for age in ages)]
         title = f"{robot}, {document['task']}: succeeded, median seconds, share of the policy's pace"
         tables.append(Rows(title, heads, lines))
-    total = [
-        [str(document[key]) for key in ("succeeded", "episodes", "answers", "refused", "rests", "limits_broken")]
-    ]
-    return [*tables, Rows("All", ["succeeded", "episodes", "answers", "refused", "rests", "limits broken"], total)]
+    heads = [key.replace("_", " ") for key in _SUMS]
+    return [*tables, Rows("All", heads, [[str(document[key]) for key in _SUMS]])]
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
@@ -85,14 +84,13 @@ def document(head: Mapping[str, Any], task: str, done: Mapping[tuple[Cell, int],
     """All figures: of every cell, of all together, and every episode."""
     cells = []
     for cell in dict.fromkeys(cell for cell, _ in done):
-        own = [result for (other, _), result in sorted(done.items(), key=lambda item: item[0][1]) if other == cell]
+        own = [done[key] for key in sorted(done, key=lambda key: key[1]) if key[0] == cell]
         cells.append({**asdict(cell), **summary(own)})
-    keys = ("succeeded", "episodes", "answers", "refused", "rests", "limits_broken")
     return {
         "benchmark": "one_step",
         **head,
         "task": task,
-        **{key: sum(cell[key] for cell in cells) for key in keys},
+        **{key: sum(cell[key] for cell in cells) for key in _SUMS},
         "cells": cells,
         "runs": [
             {"cell": asdict(cell), "seed": seed, "episode": asdict(result)}

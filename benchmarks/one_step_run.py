@@ -81,7 +81,7 @@ class _Run:
         self._waiting: list[tuple[float, PolicyOutput]] = []
         self._width = -1.0
         self._asked = self._goes_on = self._rested = False
-        """Whether the answer in force asks for motion; the one before did too; the robot rested all the same."""
+        """Whether the answer in force asks for motion; the one before did too; the robot rested."""
         self.commands: list[Array] = []
         self.paces: list[float] = []
         self.answers = self.rests = 0

@@ -397,3 +397,35 @@ def test_a_posture_that_is_reached_already_is_no_motion_but_for_the_gripper():
     rig.submit([[0.01, 0, 0]] * 8)
     rig.run(0.3)
     assert rig.controller.moving
+
+
+@pytest.mark.parametrize("robot", ["panda", "widowx"])
+@pytest.mark.parametrize(
+    ("delay", "least"), [(0.05, 70.0), (0.12, 30.0), (0.19, 30.0), (0.33, 20.0), (1.0, 8.0)]
+)
+def test_one_step_at_a_time_moves_the_robot_however_late(robot, delay, least):
+    """OpenVLA's answer is one step of 0.2 s that is often older than that when it comes."""
+    rig = Rig(robot)
+    rig.run(1.1)
+    start = rig.controller._kinematics.forward(rig.positions).position
+    for _ in range(20):
+        found, sentence = rig.submit([[0.004, 0, 0]], delay=delay, period=0.2)
+        assert (found, sentence) == ([], "")
+        tick = rig.run(0.2)
+        assert tick.state in (SafetyState.RUNNING, SafetyState.LIMITED)
+    slow = rig.controller.message
+    moved = 1000.0 * (tool_of(rig, tick) - start)[0]
+    assert least <= moved <= 80.5
+    assert ("too slow for 5 Hz: one step every 0.20 s" in slow) == (delay > 0.1), slow
+    assert Reason.STALE_CHUNK not in rig.reasons
+    rig.run(2.0)
+    assert rig.controller.state is SafetyState.HOLDING
+    rig.assert_limits()
+
+
+def test_a_step_older_than_three_seconds_is_refused():
+    rig = Rig()
+    rig.run(3.5)
+    found, sentence = rig.submit([[0.004, 0, 0]], delay=3.2)
+    assert [i.reason for i in found] == [Reason.STALE_CHUNK]
+    assert sentence == "chunk 1 comes from an observation 3.200 s ago, allowed are 3 s"

@@ -229,13 +229,6 @@ def test_measured_composition_starts_from_the_measured_pose():
         executor.submit(chunk, time=1.0, stamp_time=0.5)
 
 
-def test_a_chunk_that_is_wholly_due_is_refused_and_changes_nothing():
-    executor = executor_moving_along_x()
-    with pytest.raises(ActionError, match="all 2 steps are due"):
-        executor.submit(delta_chunk([[0.01, 0, 0]] * 2), time=1.0, stamp_time=0.5)
-    assert executor.end_time == -np.inf and executor.sequence == 0
-
-
 def test_targets_are_clipped_to_the_workspace():
     box = Workspace(np.full(3, -0.1), np.full(3, 0.1), 0.0)
     executor = executor_moving_along_x(spec=replace(SPEC, workspace=box))

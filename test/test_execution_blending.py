@@ -439,8 +439,9 @@ def test_a_chunk_of_the_future_has_no_delay_and_a_useless_one_has():
     executor = made("replace")
     for number, age in enumerate((0.4, -0.01, 0.3)):
         executor.submit(chunk(ActionKind.CARTESIAN_DELTA, [[0, 0, 0]] * 8, number + 1), 1.0, 1.0 - age)
-    with pytest.raises(ActionError):
-        executor.submit(chunk(ActionKind.CARTESIAN_DELTA, [[0, 0, 0]] * 2, 9), 1.0, 0.2)
+    turned = rotations.exp(np.array([[0.0, 0.0, 1.5]] * 2))
+    with pytest.raises(ActionError, match="turned 3.00 rad"):
+        executor.submit(chunk(ActionKind.CARTESIAN_DELTA, [[0, 0, 0]] * 2, 9, quaternion=turned), 1.0, 0.2)
     assert (executor.delays.first, executor.delays.count) == (pytest.approx(0.4), 4)
     assert executor.delays.p95 == pytest.approx(0.8) and executor.delays.p50 == pytest.approx(0.3)
 

@@ -403,12 +403,13 @@ class SafetyController:
         elif not resting:
             limited = time < self._limited_until
             self.state = SafetyState.LIMITED if limited else SafetyState.RUNNING
-            self.message = ""
+            self.message = "" if self._moving else self.executor.slowness
         elif self._has_moved:
             if not self._starved and not self.executor.joint_mode:
                 interventions.append(Intervention(InterventionAction.HOLD, Reason.STARVATION, "", 0.0))
             self._starved = True
-            self.state, self.message = SafetyState.HOLDING, self._held or "no chunk left to execute"
+            left = f"no chunk left to execute{'; ' if self.executor.slowness else ''}{self.executor.slowness}"
+            self.state, self.message = SafetyState.HOLDING, self._held or left
         else:
             self.state, self.message = SafetyState.IDLE, ""
 

@@ -10,7 +10,6 @@ the answers allow (`pace`, `late`).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vla_ros.actions import rotations
 from vla_ros.errors import ActionError
@@ -19,7 +18,7 @@ from vla_ros.execution.delay import DelayStatistics
 from vla_ros.execution.ease import Gentle
 from vla_ros.execution.history import History
 from vla_ros.execution.late import deferred
-from vla_ros.execution.pace import IN_TIME, MARGIN, AnswerIntervals, in_time, lasting
+from vla_ros.execution.pace import IN_TIME, MARGIN, AnswerIntervals, in_time, lasting, slow_sentence
 from vla_ros.execution.reference import CartesianReference, CartesianSample, JointReference
 from vla_ros.execution.relay import Relay
 from vla_ros.execution.schedule import Schedule
@@ -33,6 +32,9 @@ from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose, Sou
 _SHARE = 0.75
 """Share of the tool's acceleration and jerk limits a chunk may ask for; a curve through few waypoints of a
 braking motion takes up to 1.3 times as much."""
+
+_SLOW = 0.95
+"""Share of the pace below which a policy is said to be too slow."""
 
 _REMEMBERED = 32
 """Chunks an ensemble is made of at most."""
@@ -50,8 +52,10 @@ class ChunkExecutor:
         """Of the source in charge."""
         self.intervals = AnswerIntervals()
         """Of the source in charge."""
-        self.pace = 1.0
+        self.pace: float
         """Share (0, 1] of the policy's own pace at which the newest chunk is executed."""
+        self.slowness: str
+        """What a policy that is too slow costs, one plain sentence; empty: it is not."""
         self._source: Source | None = None
         self._taken_over = False
         """Whether the motion under way is still another source's."""
@@ -73,7 +77,7 @@ class ChunkExecutor:
         self._joint_path = Path(np.zeros(1), np.asarray(joints, dtype=float)[None], JOINTS)
         self.joint_mode = False
         self._gripper = Schedule.constant(gripper_width)
-        self.delay = 0.0
+        self.delay, self.pace, self.slowness = 0.0, 1.0, ""
         self.sequence = 0
         self.stamp = 0
 
@@ -123,10 +127,10 @@ class ChunkExecutor:
         else:
             meant, clipped = self._cartesian_path_of(chunk, time, stamp_time, measured)
             current = self.targets
-        new, spacing, begins, pace = self._timed(meant, chunk, time, age, current)
-        blended = self._blended(new, chunk.stamp, stamp_time, current, time)
+        new, spacing, begins, late = self._timed(meant, chunk, time, age, current)
+        blended = self._blended(new, chunk, stamp_time, current, time)
         times, points = _ahead(blended, spacing)
-        times[-1] = max(times[-1], self._until_the_next(chunk, time))
+        times[-1] = max(times[-1], self._until_the_next(chunk, time, bool(new is not meant)))
         if chunk.kind is ActionKind.JOINT_POSITION:
             self._follow_joints(blended, times, points, time)
         else:
@@ -135,7 +139,7 @@ class ChunkExecutor:
         if chunk.stamp >= max(self._chunks):
             # the newest has the say: a mean of open and closed would be neither
             self._gripper = self._gripper.then(blended.begin, begins, chunk.gripper_width)
-        self.delay, self.pace = age, pace
+        self.delay, (self.pace, self.slowness) = age, late
         self.sequence, self.stamp = chunk.sequence, chunk.stamp
         return clipped
 
@@ -215,28 +219,34 @@ class ChunkExecutor:
 
     def _timed(
         self, meant: Path, chunk: ActionChunk, time: float, age: float, current: Path
-    ) -> tuple[Path, float, Array, float]:
-        """The chunk's path in the robot's time, seconds between its vertices, when its steps begin [s], pace.
+    ) -> tuple[Path, float, Array, tuple[float, str]]:
+        """The chunk's path in the robot's time, seconds between its vertices, when its steps begin [s]; the
+        pace and what is to be said of it.
 
         A policy that is late as a rule keeps its pace when a single answer is not.
         """
         age = max(age, self.delays.p50)
         if in_time(chunk.horizon, chunk.period, age):
-            return meant, chunk.period, meant.times[:-1], 1.0
+            return meant, chunk.period, meant.times[:-1], (1.0, "")
         interval = self.intervals.usual or max(age, chunk.period)
         seconds = lasting(chunk.horizon, chunk.period, age, interval)
-        here = None if self.joint_mode else self._history.at(time)
+        here = None if meant.space is JOINTS else self._history.at(time)
         if here is None:
             here = current.points_at(np.array([time]))[0]
         late = deferred(meant, time, here, seconds)
-        return late.path, late.spacing, late.begins, min(1.0, chunk.horizon * chunk.period / seconds)
+        pace = min(1.0, chunk.horizon * chunk.period / seconds)
+        slow = slow_sentence(chunk.horizon, chunk.period, age, interval, pace) if pace < _SLOW else ""
+        return late.path, late.spacing, late.begins, (pace, slow)
 
-    def _until_the_next(self, chunk: ActionChunk, time: float) -> float:
+    def _until_the_next(self, chunk: ActionChunk, time: float, late: bool) -> float:
         """Until when [s] the motion of a policy's chunk is to last, so that the robot does not rest before
         the next answer; a person's steps end when they are due.
         """
         usual = self.intervals.usual
-        return -np.inf if usual is None or chunk.source is Source.PERSON else time + MARGIN * usual
+        if usual is None or chunk.source is Source.PERSON:
+            return -np.inf
+        # the path of a late one keeps its speed until then, and brakes after it
+        return time + (1.5 if late else 1.0) * MARGIN * usual
 
     def _cartesian_path_of(
         self, chunk: ActionChunk, time: float, stamp_time: float, measured: Pose | None
@@ -282,15 +292,18 @@ class ChunkExecutor:
         self._joint_path = blended.path
         self.joint_mode = True
 
-    def _blended(self, new: Path, stamp: int, stamp_time: float, current: Path, time: float) -> Blended:
+    def _blended(
+        self, new: Path, chunk: ActionChunk, stamp_time: float, current: Path, time: float
+    ) -> Blended:
         """The new chunk joined with what is known, by the contract's blending."""
         keep = time
-        if self._taken_over:
+        if self._taken_over or (self.blending.commits and chunk.horizon == 1):
+            # of a single step nothing can be promised: the next would always lie within the promise
             return Replace().blend(new, [], current, keep)
         if self.blending.commits:
             # what was due within the usual delay when the observation was made was as good as done
             keep = max(time, min(stamp_time + self.delays.p95, self.end_time))
-        return self.blending.blend(new, list(self._others(stamp, time).values()), current, keep)
+        return self.blending.blend(new, list(self._others(chunk.stamp, time).values()), current, keep)
 
     def _remember(self, new: Path, stamp: int, time: float) -> None:
         """Keep a chunk; one of the same stamp takes its place, the oldest gives way."""

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.execution.spline import SPACING
 from vla_ros.execution.targets import Path
 from vla_ros.types import Array
 
 _FINENESS = 16
 """Points a step among which the nearest to the robot is looked for."""
 _VERTICES = 4
-"""Vertices that a late path has at least, so that the curve keeps its speed between them."""
+"""Parts of a late path at least, so that the curve keeps its speed; fewer where they would be merged."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def deferred(meant: Path, now: float, here: Array, seconds: float) -> Deferred:
     distances = meant.space.distance(_at(meant, shares), here)
     further = np.flatnonzero(np.diff(distances) >= -1e-12)
     done = float(shares[further[0]]) if len(further) else 1.0
-    vertices = max(_VERTICES, steps)
-    left = seconds * max(1.0 - done, 1.0 / vertices)
+    left = seconds * max(1.0 - done, 1.0 / max(_VERTICES, steps))
+    vertices = max(2, min(max(_VERTICES, steps), int(left / SPACING)))
     times = now + left * np.linspace(0.0, 1.0, vertices + 1)
     points = _at(meant, np.linspace(done, 1.0, vertices + 1))
     begins = now + seconds * (np.arange(steps) / steps - done)

@@ -55,6 +55,18 @@ def share_of_pace(horizon: int, period: float, age: float, interval: float) -> f
     return min(1.0, horizon * period / lasting(horizon, period, age, interval))
 
 
+def slow_sentence(horizon: int, period: float, age: float, interval: float, pace: float) -> str:
+    """What it costs that a policy is too slow for its action rate, as one plain sentence.
+
+    Arguments as `lasting`, and the share of the policy's own pace that is left.
+    """
+    steps = "one step" if horizon == 1 else f"{horizon} steps"
+    return (
+        f"the policy is too slow for {1.0 / period:.3g} Hz: {steps} every {interval:.2f} s, {age:.2f} s old; "
+        f"the robot moves at {pace:.0%} of its pace"
+    )
+
+
 class AnswerIntervals:
     """Seconds between the arrivals of answers that follow each other."""
 

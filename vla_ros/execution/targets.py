@@ -76,7 +76,8 @@ class PoseSpace:
     def distance(self, a: Array, b: Array) -> Array:
         """See `Space` [m]; a turn counts `_ARM` metres a radian."""
         turn = rotations.log(rotations.multiply(a[:, 3:], rotations.conjugate(b[3:])))
-        return np.asarray(np.hypot(np.linalg.norm(a[:, :3] - b[:3], axis=1), _ARM * np.linalg.norm(turn, axis=1)))
+        ways = np.linalg.norm(a[:, :3] - b[:3], axis=1)
+        return np.asarray(np.hypot(ways, _ARM * np.linalg.norm(turn, axis=1)))
 
 
 JOINTS, POSES = JointSpace(), PoseSpace()

@@ -13,7 +13,15 @@ from vla_ros.policies.base import CameraNeed, PolicyRequirements
 from vla_ros.policies.visual_servo.camera import FrameLookup, view_of
 from vla_ros.policies.visual_servo.detection import detect
 from vla_ros.policies.visual_servo.grasping import GraspTask
-from vla_ros.policies.visual_servo.motion import Pace, Plan, Schedule, deltas, make_plan, observed, single_step
+from vla_ros.policies.visual_servo.motion import (
+    Pace,
+    Plan,
+    Schedule,
+    deltas,
+    make_plan,
+    observed,
+    single_step,
+)
 from vla_ros.policies.visual_servo.pushing import PushTask
 from vla_ros.policies.visual_servo.situation import Body, Command, Situation
 from vla_ros.policies.visual_servo.tool import tool_of
@@ -49,7 +57,8 @@ class VisualServoPolicy:
         frame: FrameLookup | None = None,
     ) -> None:
         """`rate` is that of the steps [Hz].  Answers may be `latency` [s] late without disturbing the motion;
-        so much later it reacts; a single step (`horizon` 1) makes no use of it.  `frame` is the kinematics of any URDF frame, the robot's by default.
+        so much later it reacts; a single step (`horizon` 1) makes no use of it.  `frame` is the kinematics of
+        any URDF frame, the robot's by default.
 
         Raises `PolicyError` for another action space or a number out of range.
         """
