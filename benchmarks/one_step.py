@@ -66,7 +66,7 @@ def main(
     head = machine.describe()
     done: dict[tuple[Cell, int], Episode] = {}
     if resume and json_path is not None and json_path.exists():
-        for entry in json.loads(json_path.read_text(encoding="utf-8"))["runs"]:
+        for entry in json.loads(json_path.read_text(encoding="utf-8"))["every_episode"]:
             done[Cell(**entry["cell"]), entry["seed"]] = Episode(**entry["episode"])
     cells = [Cell(*key) for key in itertools.product(robots.split(","), RATES, AGES)]
     wanted = [(cell, seed) for seed in range(episodes) for cell in cells if (cell, seed) not in done]
@@ -92,7 +92,7 @@ def document(head: Mapping[str, Any], task: str, done: Mapping[tuple[Cell, int],
         "task": task,
         **{key: sum(cell[key] for cell in cells) for key in _SUMS},
         "cells": cells,
-        "runs": [
+        "every_episode": [
             {"cell": asdict(cell), "seed": seed, "episode": asdict(result)}
             for (cell, seed), result in done.items()
         ],

@@ -1,6 +1,6 @@
-"""Results as tables: for the terminal, and for docs/benchmarks.md, which holds what is committed.
+"""Results as tables: for the terminal, and for the documents that hold what is committed.
 
-`python benchmarks/tables.py` writes the tables of benchmarks/results into the document anew.
+`python benchmarks/tables.py` writes the tables of benchmarks/results into the documents anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.machine import ROOT
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
+DOCUMENTS = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "policies.md")
 RESULTS = ROOT / "benchmarks" / "results"
 _MARKED = r"(<!-- {name}: begin[^\n]*-->\n).*?(<!-- {name}: end -->)"
 Document = Mapping[str, Any]
@@ -242,6 +242,7 @@ MAKERS: dict[str, Maker | str] = {
     "demonstrations": "demonstrations:rows",
     "recording": "data_tables:recording_rows",
     "scripted": "scripted:rows",
+    "one_step": "one_step:rows",
     "replay_speed": "replay_speed:rows",
 }
 """By the name of a result: what makes its tables, or the module and function that does."""
@@ -294,7 +295,8 @@ def _number(value: float | None) -> str:
 
 def main() -> None:
     """Write the committed results into the document."""
-    DOCUMENT.write_text(with_results(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(with_results(document.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

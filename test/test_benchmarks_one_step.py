@@ -24,7 +24,7 @@ def test_the_tables_hold_every_cell():
     found = episode(Cell("widowx", 5.0, 0.05), "pick", 2)
     done = {(Cell("widowx", 5.0, 0.05), 2): found, (Cell("panda", 3.0, 0.5), 2): found}
     result = document({"date": "today"}, "pick", done)
-    assert result["episodes"] == 2 and len(result["cells"]) == 2 and len(result["runs"]) == 2
+    assert result["episodes"] == 2 and len(result["cells"]) == 2 and len(result["every_episode"]) == 2
     tables = rows(result)
     assert [table.title.split(",")[0] for table in tables] == ["widowx", "panda", "All"]
     assert tables[0].cells[0][1].startswith("1 of 1")

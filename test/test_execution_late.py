@@ -99,7 +99,7 @@ def test_one_late_step_is_carried_out_whole_at_no_more_than_its_own_pace(age, bl
 @pytest.mark.parametrize("blending", ["replace", "temporal_ensemble", "rtc"])
 @pytest.mark.parametrize(("period", "age"), [(0.1, 0.2), (0.2, 0.35), (0.2, 0.5), (1 / 3, 0.35), (0.1, 0.5)])
 def test_answers_that_follow_each_other_move_steadily_and_count_nothing_twice(period, age, blending):
-    """The policy begins the next answer when it has given one; it asks for a step from where it saw the robot."""
+    """The policy begins an answer when it has given one, and asks for a step from where it saw the robot."""
     robot, step = Follower(blending), 0.05 * period
     seen = [robot.time]
     ends = []
