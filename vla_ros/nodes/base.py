@@ -25,6 +25,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.__main__ import on_ending
 from vla_ros.nodes.parameters import Parameter, declare
 
 EMBEDDED = "VLA_ROS_EMBEDDED"
@@ -158,22 +159,21 @@ def run(
     args: list[str] | None = None,
     before_end: Callable[[Any, SingleThreadedExecutor], None] | None = None,
 ) -> int:
-    """Spin the node until SIGINT, SIGTERM or `node.stop()`; the exit status for `sys.exit`.
+    """Spin the node until SIGINT, SIGTERM, SIGHUP or `node.stop()`; the exit status for `sys.exit`.
 
     0 after a signal, the node's own code after `stop`, 2 when it could not start.  `before_end` is called
     with the node and its executor while both still work.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     asked = threading.Event()
-    parent = os.getppid()
-    embedded = os.environ.get(EMBEDDED) == "1"
 
     def ask(signum: int, frame: FrameType | None) -> None:
         asked.set()
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, ask)
+    on_ending(ask)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    parent = os.getppid()
+    embedded = os.environ.get(EMBEDDED) == "1"
     node = None
     executor = SingleThreadedExecutor()
     try:
@@ -190,9 +190,8 @@ def run(
         print(error, file=sys.stderr)
         return 2
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            # a second Ctrl-C must not cut the tidying up short
-            signal.signal(signum, signal.SIG_IGN)
+        # a second Ctrl-C must not cut the tidying up short
+        on_ending(signal.SIG_IGN)
         if node is not None:
             node.close()
             executor.remove_node(node)

@@ -118,8 +118,10 @@ class SafetyControllerNode(VlaLifecycleNode):
             self.destroy_publisher(self._prefix)
 
     def close(self) -> None:
-        """The node ends: no thread may outlive it."""
+        """The node ends, whatever ended it: the robot comes to rest first, and no thread outlives the node."""
         if self._control is not None:
+            if self._control.brake("the safety controller's process ends"):
+                self._report()
             self._control.end()
 
     # -- services --------------------------------------------------------------------------------------------
