@@ -1,5 +1,6 @@
-"""Runs the graph as child processes: logs to files, troubles to the screen, everything ends within 2 s, but for
-what must bring a robot to rest on a machine that is late.
+"""Runs the graph as child processes: logs to files, troubles to the screen, everything ends within 2 s.
+
+Those that bring a robot to rest have 5 s, for a machine that is late.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ nothing moves, so the process just ends, without the traceback that Python has f
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -20,14 +20,14 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a node to end: Ctrl-C, the launch system, a terminal that is closed."""
 
 
-def run_node(module: str) -> int:
-    """Import a node's module and run its `main`; the exit status for `sys.exit`."""
+def run_node(module: str) -> None:
+    """Run a node's module as `python -m` does; it ends the process by itself."""
     on_ending(_end)
-    return int(import_module(module).main())
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def on_ending(handler: Handler) -> None:
-    """Have `handler` called for every signal of `ENDING`, but for a SIGHUP that nohup has set to be ignored."""
+    """Have `handler` called for every signal of `ENDING`; a SIGHUP that nohup has set to be ignored stays so."""
     for signum in ENDING:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, handler)
@@ -40,4 +40,4 @@ def _end(signum: int, frame: FrameType | None) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m vla_ros.nodes MODULE [--ros-args ...]")
-    sys.exit(run_node(sys.argv.pop(1)))
+    run_node(sys.argv.pop(1))

@@ -46,8 +46,8 @@ CLOCK_STEP = 1e-7
 STALL = 0.25
 """Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
 BRAKING = 3.0
-"""Seconds the robot may take to come to rest before the loop ends all the same: several times the longest stop of
-any robot here (0.45 s), for a machine that is late; less than `ros2 launch` waits before it sends more signals."""
+"""Seconds the robot may take to come to rest before the loop ends all the same: several times the longest stop
+of any robot here (0.45 s), for a machine that is late; less than `ros2 launch` waits until it sends SIGTERM."""
 AT_REST = 0.05
 """Seconds for which commands at rest are repeated before they end."""
 RESTING = (SafetyState.STOPPED, SafetyState.FAULT)

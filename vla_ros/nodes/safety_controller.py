@@ -118,7 +118,7 @@ class SafetyControllerNode(VlaLifecycleNode):
             self.destroy_publisher(self._prefix)
 
     def close(self) -> None:
-        """The node ends, whatever ended it: the robot comes to rest first, and no thread outlives the node."""
+        """The node ends, whatever ended it: the robot comes to rest first, and no thread outlives it."""
         if self._control is not None:
             if self._control.brake("the safety controller's process ends"):
                 self._report()
