@@ -27,7 +27,7 @@ def run_node(module: str) -> None:
 
 
 def on_ending(handler: Handler) -> None:
-    """Have `handler` called for every signal of `ENDING`; a SIGHUP that nohup has set to be ignored stays so."""
+    """Have `handler` called for every signal of `ENDING`; a SIGHUP that nohup set to be ignored stays so."""
     for signum in ENDING:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, handler)

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from vla_ros import msg
+from vla_ros.bounds import MAX_CHUNK_BYTES
 from vla_ros.contract import Contract
 from vla_ros.control.clocks import LoopClock, MonotonicClock, SimulatedClock
 from vla_ros.control.controller import SafetyController, Tick
@@ -46,8 +48,8 @@ CLOCK_STEP = 1e-7
 STALL = 0.25
 """Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
 BRAKING = 3.0
-"""Seconds the robot may take to come to rest before the loop ends all the same: several times the longest stop
-of any robot here (0.45 s), for a machine that is late; less than `ros2 launch` waits until it sends SIGTERM."""
+"""Seconds the robot may take to come to rest before the loop ends all the same: several times the longest
+stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` waits 5 s before SIGTERM."""
 AT_REST = 0.05
 """Seconds for which commands at rest are repeated before they end."""
 RESTING = (SafetyState.STOPPED, SafetyState.FAULT)
@@ -100,7 +102,7 @@ class ControlThread:
     def open(self, priority: int) -> None:
         """Start the loop; the first tick with a joint state anchors the controller there."""
         self._chunks = self._node.create_subscription(
-            msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled()
+            msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled(), raw=True
         )
         if self._simulated_time is not None:
             self._time = SimulatedClock(self._read_clock, self.sentences.append)
@@ -332,7 +334,13 @@ class ControlThread:
     def _new_chunks(self) -> list[ActionChunk]:
         """What has come since the last tick, taken here so that no executor stands between."""
         chunks = []
-        for message, _ in taken(self._chunks):
+        for raw, _ in taken(self._chunks):
+            if len(raw) > MAX_CHUNK_BYTES:
+                self.sentences.append(
+                    f"a chunk of {len(raw)} bytes was refused, allowed are {MAX_CHUNK_BYTES} bytes"
+                )
+                continue
+            message = deserialize_message(raw, msg.ActionChunk)
             try:
                 chunks.append(to_action_chunk(message))
             except ActionError as error:

@@ -34,7 +34,7 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 POLL_PERIOD = 0.02
 OUTLIVES, QUIET = 1.5, 0.2
 """Seconds for which setpoints are still recorded when the process was asked to end, and without one after
-which it does: the safety controller, asked at the same time, needs half a second to bring the robot to rest."""
+which it does: the safety controller, asked at the same time, needs half a second to stop the robot."""
 
 
 class Recorder(VlaNode):

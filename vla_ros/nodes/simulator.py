@@ -39,7 +39,7 @@ OBJECTS_PERIOD = 0.05
 DIAGNOSTICS_PERIOD = 1.0
 OUTLIVES, QUIET = 1.5, 0.1
 """Seconds for which commands are still followed when the process was asked to end, and without one after
-which it does: the safety controller, asked at the same time, needs half a second to bring the robot to rest."""
+which it does: the safety controller, asked at the same time, needs half a second to stop the robot."""
 SWITCH_INTERVAL = 0.0005
 """Longest time one thread keeps another from Python [s]; the default, 5 ms, exceeds a joint-state period."""
 

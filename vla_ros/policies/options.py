@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 
 
@@ -24,7 +25,7 @@ def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
         if key in options:
             raise ConfigurationError(f"The policy's option '{key}' was given twice.")
         try:
-            options[key] = yaml.safe_load(value) if value.strip() else ""
+            options[key] = parse_yaml(value) if value.strip() else ""
         except yaml.YAMLError:
             raise ConfigurationError(
                 f"The policy's option '{key}' was given as {value!r}, which is no value in YAML."
@@ -35,7 +36,7 @@ def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
 def mapped_options(text: str, where: str) -> dict[str, Any]:
     """Options of a YAML mapping; `where` it was given, for the sentence.  Raises `ConfigurationError`."""
     try:
-        options = yaml.safe_load(text)
+        options = parse_yaml(text)
     except yaml.YAMLError:
         options = None
     if not isinstance(options, dict):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 from vla_ros.types import Array, Pose
 
@@ -20,7 +21,7 @@ def read_yaml(path: Path) -> Fields:
         ConfigurationError: unreadable, not YAML (with the line), or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{path} cannot be read: {problem}") from error

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vla_ros.data.audit.finding import Level
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 
 
@@ -215,7 +216,7 @@ def load_rules(path: Path) -> AuditRules:
     Raises `ConfigurationError`.
     """
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"rules {path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
