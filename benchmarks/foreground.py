@@ -1,8 +1,8 @@
 """Processes in the foreground of a terminal, as `ros2 launch` has them: one Ctrl-C reaches all at once.
 
 `Foreground` opens the terminal; what runs in it is this module too, in the place of `ros2 launch`: it starts
-the children in its own process group, sends SIGINT to each when it gets one itself, SIGTERM 5 s later and SIGKILL
-5 s after that (the defaults of launch's `ExecuteLocal`), and is ended by SIGHUP, as launch is.
+the children in its own process group, sends SIGINT to each when it gets one itself, SIGTERM 5 s later and
+SIGKILL 5 s after that (the defaults of launch's `ExecuteLocal`), and is ended by SIGHUP, as launch is.
 """
 
 from __future__ import annotations

@@ -97,12 +97,12 @@ def knot_derivatives(
 ) -> tuple[Array, Array]:
     """Velocities and accelerations (k+1, d) at the knots of the minimum-jerk curve through points.
 
-    Of a quintic of length h: at its right end jerk = 60 dp/h^3 - (24 v0 + 36 v1)/h^2 + (9 a1 - 3 a0)/h, at its
-    left end 60 dp/h^3 - (36 v0 + 24 v1)/h^2 + (3 a1 - 9 a0)/h; snap likewise.  That both are continuous at the
-    inner knots is two equations a knot, which are also the derivatives of the integral of squared jerk by the
-    knot's velocity and acceleration: a symmetric, positive definite system of 2 x 2 blocks on three diagonals,
-    eliminated block by block without pivoting (Golub and Van Loan, Matrix Computations, 4.5.1) in time
-    proportional to the knots.
+    Of a quintic of length h: at its right end jerk = 60 dp/h^3 - (24 v0 + 36 v1)/h^2 + (9 a1 - 3 a0)/h, at
+    its left end 60 dp/h^3 - (36 v0 + 24 v1)/h^2 + (3 a1 - 9 a0)/h; snap likewise.  That both are continuous
+    at the inner knots is two equations a knot, which are also the derivatives of the integral of squared jerk
+    by the knot's velocity and acceleration: a symmetric, positive definite system of 2 x 2 blocks on three
+    diagonals, eliminated block by block without pivoting (Golub and Van Loan, Matrix Computations, 4.5.1) in
+    time proportional to the knots.
 
     Args:
         knots: (k+1,) [s], strictly increasing.
