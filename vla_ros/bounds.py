@@ -24,6 +24,8 @@ MAX_TEXT = 4096
 """Characters of a text in a message, and of a sentence."""
 MAX_NAME = 256
 """Characters of a name: of a joint, frame, obstacle."""
+MAX_QUOTED = 120
+"""Characters of a value that a sentence quotes."""
 MAX_DOCUMENT = 2**20
 """Characters of a contract or another file that people write."""
 MAX_ENTRIES = 50_000
@@ -52,3 +54,9 @@ def plain(text: str, most: int = MAX_TEXT) -> str:
     shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
                     for letter in text[:most])  # fmt: skip
     return shown if len(text) <= most else f"{shown}..."
+
+
+def quoted(value: object) -> str:
+    """What was given, as a sentence may quote it: as Python writes it, cut."""
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vla_ros.actions import ActionSpace, get_action_space
-from vla_ros.bounds import excess
+from vla_ros.bounds import excess, quoted
 from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.base import PolicyRequirements
@@ -255,14 +255,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _text(given: Mapping[str, Any], key: str, default: str, where: str) -> str:
     value = given.get(key, default)
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be a name")
+        raise ConfigurationError(f"{where}: key '{key}' is {quoted(value)}, but must be a name")
     return value
 
 
 def _flag(given: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
     value = given.get(key, default)
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be true or false")
+        raise ConfigurationError(f"{where}: key '{key}' is {quoted(value)}, but must be true or false")
     return value
 
 
@@ -270,7 +270,7 @@ def _number(given: Mapping[str, Any], key: str, low: float, high: float, where: 
     value = given[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(
-            f"{where}: key '{key}' is {value!r}, but must be a number from {low:g} to {high:g}"
+            f"{where}: key '{key}' is {quoted(value)}, but must be a number from {low:g} to {high:g}"
         )
     return float(value)
 

@@ -27,6 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.__main__ import on_ending
 from vla_ros.nodes.parameters import Parameter, declare
+from vla_ros.nodes.plain_logger import PlainLogger
 
 EMBEDDED = "VLA_ROS_EMBEDDED"
 """Set to 1 by the embedded runner: the node ends when its parent does."""
@@ -38,6 +39,12 @@ class NodeMixin:
     """Parameters, diagnostics and stopping, for plain and lifecycle nodes alike."""
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
+
+    def get_logger(self: Any) -> PlainLogger:
+        """The node's logger, for sentences that quote what came from outside."""
+        if "_plain_logger" not in vars(self):
+            self._plain_logger = PlainLogger(Node.get_logger(self).name)
+        return self._plain_logger
 
     def _set_up(self: Any) -> None:
         self.exit_code = 0
