@@ -80,10 +80,20 @@ def test_every_child_ends_even_one_that_ignores_signals(run: Callable, tmp_path:
     assert runner.stop() == codes
 
 
+def test_who_brakes_the_robot_is_not_killed_with_the_others(run: Callable, tmp_path: Path) -> None:
+    slow = "import signal,sys,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + POLITE.format(
+        "print('ready', flush=True)"
+    ).replace("sys.exit(0)", "(time.sleep(2.5), sys.exit(0))")
+    runner, _ = run(safety_controller=slow, other=slow)
+    ready = [tmp_path / "log" / f"{name}.log" for name in ("safety_controller", "other")]
+    assert until(lambda: all(log.exists() and "ready" in log.read_text() for log in ready))
+    assert runner.stop() == {"safety_controller": 0, "other": -9}
+
+
 def test_parameters_keep_their_types_on_the_command_line() -> None:
     parameters = {"text": "put it: there", "whole": 2.0, "count": 3, "flag": True, "names": ["a", "b"]}
     command = arguments_of(Process("ingester", parameters))
-    assert command[1:4] == ["-m", "vla_ros.nodes.ingester", "--ros-args"]
-    assert command[5::2] == [
+    assert command[1:4] == ["-m", "vla_ros.nodes", "vla_ros.nodes.ingester"]
+    assert command[6::2] == [
         'text:="put it: there"', "whole:=2.0", "count:=3", "flag:=true", 'names:=["a", "b"]',
     ]  # fmt: skip

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 from vla_ros.actions import ActionSpace, get_action_space
+from vla_ros.bounds import excess, quoted
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots import load_robot
@@ -223,6 +225,9 @@ def _rate_problems(contract: Contract, requirements: PolicyRequirements) -> Iter
             f"policy '{policy}' answers {space.rate:g} steps a second, "
             f"but the controller of {contract.source} runs at {contract.control_rate:g} Hz"
         )
+    excessive = excess(requirements.horizon, space.period)
+    if excessive:
+        yield f"policy '{policy}' declares answers that each {excessive.replace('has', 'have', 1)}"
     horizon_seconds = requirements.horizon * space.period
     if requirements.rate <= 0.0 or horizon_seconds * requirements.rate < 1.0 - 1e-9:
         yield (
@@ -233,14 +238,14 @@ def _rate_problems(contract: Contract, requirements: PolicyRequirements) -> Iter
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except FileNotFoundError:
         raise ConfigurationError(f"contract {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"contract {path} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
+        line = f" at line {mark.line + 1}" if mark else f": {getattr(error, 'problem', '') or 'not readable'}"
         raise ConfigurationError(f"contract {path} is not valid YAML{line}") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"contract {path} must be a mapping with the key 'robot'")
@@ -250,14 +255,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _text(given: Mapping[str, Any], key: str, default: str, where: str) -> str:
     value = given.get(key, default)
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be a name")
+        raise ConfigurationError(f"{where}: key '{key}' is {quoted(value)}, but must be a name")
     return value
 
 
 def _flag(given: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
     value = given.get(key, default)
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{where}: key '{key}' is {value!r}, but must be true or false")
+        raise ConfigurationError(f"{where}: key '{key}' is {quoted(value)}, but must be true or false")
     return value
 
 
@@ -265,7 +270,7 @@ def _number(given: Mapping[str, Any], key: str, low: float, high: float, where: 
     value = given[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(
-            f"{where}: key '{key}' is {value!r}, but must be a number from {low:g} to {high:g}"
+            f"{where}: key '{key}' is {quoted(value)}, but must be a number from {low:g} to {high:g}"
         )
     return float(value)
 

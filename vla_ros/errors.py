@@ -7,9 +7,18 @@ exit with status 2; nodes log it and refuse the transition.  Nothing moves after
 
 from __future__ import annotations
 
+from vla_ros.bounds import plain
+
 
 class VlaRosError(Exception):
-    """Base of all errors a user can cause; its text is meant to be read by the user as it is."""
+    """Base of all errors a user can cause; its text is meant to be read by the user as it is.
+
+    What it quotes may come from anywhere, so that the text is cut and has no control characters.
+    """
+
+    def __str__(self) -> str:
+        """The sentence."""
+        return plain(super().__str__())
 
 
 class ConfigurationError(VlaRosError):

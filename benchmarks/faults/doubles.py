@@ -126,18 +126,7 @@ class Doubles:
         self.recording.commands.append(Command(time.monotonic(), positions))
 
     def _on_setpoint(self, message: msg.JointSetpoint) -> None:
-        self.recording.setpoints.append(
-            Setpoint(
-                time.monotonic(),
-                message.tick,
-                np.array(message.positions),
-                np.array(message.velocities),
-                np.array(message.accelerations),
-                message.gripper_width,
-                message.state,
-                message.chunk_sequence,
-            )
-        )
+        self.recording.setpoints.append(Setpoint.of(message))
 
     def _on_status(self, message: msg.SafetyStatus) -> None:
         reasons = tuple(intervention.reason for intervention in message.interventions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,20 @@ class Setpoint:
     width: float
     state: int
     sequence: int
+
+    @classmethod
+    def of(cls, message: Any) -> Setpoint:
+        """A message that has just come."""
+        return cls(
+            time.monotonic(),
+            message.tick,
+            np.array(message.positions),
+            np.array(message.velocities),
+            np.array(message.accelerations),
+            message.gripper_width,
+            message.state,
+            message.chunk_sequence,
+        )
 
 
 class Recording:

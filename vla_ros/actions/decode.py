@@ -9,6 +9,7 @@ from vla_ros.actions.gripper import GripperState, gripper_widths
 from vla_ros.actions.normalization import Normalization, NormalizationKind, unnormalize
 from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.tokens import TokenCodec
+from vla_ros.bounds import excess
 from vla_ros.errors import ActionError
 from vla_ros.robots.spec import GripperSpec
 from vla_ros.types import ActionChunk, ActionKind, Array, PolicyOutput
@@ -33,8 +34,8 @@ def decode(
         before: of the gripper at the observation, the start for relative commands; default open.
 
     Raises:
-        ActionError: another action space, wrong dimension, not finite, token that is no action, normalised
-            by another data set than declared.
+        ActionError: another action space, wrong dimension, too many steps (`vla_ros.bounds`), not finite,
+            token that is no action, normalised by another data set than declared.
     """
     if output.action_space != space.name:
         raise ActionError(
@@ -47,6 +48,9 @@ def decode(
             f"the policy's output has shape {values.shape}, but action space '{space.name}' needs "
             f"(steps, {space.dimension}): {', '.join(space.dimensions)}"
         )
+    excessive = excess(len(values), space.period)
+    if excessive:
+        raise ActionError(f"the policy's output {excessive}")
     if not np.isfinite(values).all():
         step, column = np.argwhere(~np.isfinite(values))[0]
         raise ActionError(

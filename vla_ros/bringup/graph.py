@@ -21,6 +21,8 @@ from vla_ros.resources import resource_path
 SIMULATORS = ("mujoco", "gazebo", "none")
 MANAGED = ("ingester", "inference", "chunker", "safety_controller")
 """Lifecycle nodes in the order in which they are brought up."""
+BRAKING = ("safety_controller", "simulator", "recorder")
+"""Who must not be killed before the robot rests: who stops it, who moves it, who records it."""
 NOBODY = "none"
 """The policy of a contract where a person alone drives."""
 MODEL_PATIENCE = 600.0

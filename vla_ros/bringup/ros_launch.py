@@ -18,9 +18,6 @@ from vla_ros.policies.options import mapped_options
 from vla_ros.robots import load_robot
 from vla_ros.teleop.devices import DEVICES, own_terminal
 
-SIGTERM_AFTER, SIGKILL_AFTER = "1.2", "0.5"
-"""Seconds after SIGINT, and after SIGTERM, so that everything has ended within 2 s."""
-
 
 def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
     """The launch description for a family of robots, the first of which is the default.
@@ -101,7 +98,11 @@ def _actions(context: LaunchContext, teleop: bool = False) -> list[Any]:
 
 
 def node_action(process: Process) -> Node:
-    """One process; when a required one ends, so does the launch, with a status other than 0."""
+    """One process; when a required one ends, so does the launch, with a status other than 0.
+
+    launch's own patience stands: 5 s between SIGINT, SIGTERM and SIGKILL.  The safety controller needs up to
+    3 s to bring the robot to rest on a machine that is late.
+    """
 
     def ended(event: Any, context: LaunchContext) -> list[Any]:
         clean_shared_memory()
@@ -116,8 +117,6 @@ def node_action(process: Process) -> Node:
         name=process.name,
         parameters=[dict(process.parameters)],
         output="screen",
-        sigterm_timeout=SIGTERM_AFTER,
-        sigkill_timeout=SIGKILL_AFTER,
         on_exit=ended,
     )
 

@@ -1,4 +1,7 @@
-"""Runs the graph as child processes: logs to files, troubles to the screen, everything ends within 2 s."""
+"""Runs the graph as child processes: logs to files, troubles to the screen, everything ends within 2 s.
+
+Those that bring a robot to rest have 5 s, for a machine that is late.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from vla_ros.bringup.graph import Process
+from vla_ros.bringup.graph import BRAKING, Process
 from vla_ros.bringup.shm import clean_shared_memory
 
 TROUBLE = ("[WARN]", "[ERROR]", "[FATAL]")
@@ -24,11 +27,13 @@ WALK_DOWN = 0.7
 INTERRUPT = 1.3
 TERMINATE = 1.7
 """Seconds after the beginning of `stop` at which patience with each step ends."""
+BRAKED = 5.0
+"""The same for those of `BRAKING`: the safety controller takes 3 s at most (`control_thread.BRAKING`)."""
 
 
 def arguments_of(process: Process) -> list[str]:
     """Command line of one node."""
-    command = [sys.executable, "-m", process.module, "--ros-args"]
+    command = [sys.executable, "-m", "vla_ros.nodes", process.module, "--ros-args"]
     for name, value in process.parameters.items():
         command += ["-p", f"{name}:={_yaml(value)}"]
     return command
@@ -95,7 +100,7 @@ class Runner:
     def stop(self, patience: float = 1.0) -> dict[str, int]:
         """End every process, politely first; exit status by name.
 
-        `patience` stretches the 2 s within which all is over, killed if need be.
+        `patience` stretches the 2 s (5 s for `BRAKING`) within which all is over, killed if need be.
         """
         if not self._stopped:
             self._stopped = True
@@ -105,12 +110,15 @@ class Runner:
                 _signal(manager, signal.SIGINT)
                 _wait([manager], begun + patience * WALK_DOWN)
             children = list(self._children.values())
-            for how, until in (
-                (signal.SIGINT, INTERRUPT),
-                (signal.SIGTERM, TERMINATE),
-                (signal.SIGKILL, TERMINATE + 10.0),
+            braking = [child for name, child in self._children.items() if name in BRAKING]
+            others = [child for child in children if child not in braking]
+            for asked, how, until in (
+                (children, signal.SIGINT, INTERRUPT),
+                (children, signal.SIGTERM, TERMINATE),
+                (others, signal.SIGKILL, BRAKED),
+                (braking, signal.SIGKILL, BRAKED + 10.0),
             ):
-                for child in children:
+                for child in asked:
                     _signal(child, how)
                 _wait(children, begun + patience * until)
             if self._reader is not None:

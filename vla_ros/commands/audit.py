@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.data.audit import AuditRules, BagAudit, EpisodeAudit, Finding, Level, audit_bag, load_rules
 from vla_ros.data.audit.audit import Visitor

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.bag import bag_files, read_bag, repair_bag
 from vla_ros.data.bag_info import BagInfo, bag_info

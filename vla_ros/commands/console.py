@@ -6,9 +6,10 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from vla_ros.commands.safe_console import Console
 
 if TYPE_CHECKING:
     from vla_ros.nodes.operator import Operator

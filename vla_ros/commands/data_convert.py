@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from vla_ros.commands.data_sources import convert_with_bar, open_sources, sources_and_target
+from vla_ros.commands.safe_console import Console
 from vla_ros.data.conversion import FORMATS, Options
 from vla_ros.data.conversion_work import refuse_existing
 from vla_ros.errors import ConfigurationError

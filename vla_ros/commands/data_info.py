@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vla_ros.commands.data_sources import open_sources
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.dataset import Dataset
 from vla_ros.data.selection import source_paths

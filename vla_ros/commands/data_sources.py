@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.conversion import Conversion, Options, Progress, convert
 from vla_ros.data.dataset import Dataset

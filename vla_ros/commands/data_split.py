@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from vla_ros.commands.data_sources import convert_with_bar, open_sources, plural, sources_and_target
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.conversion import ANY_OUTCOME, Options
 from vla_ros.data.conversion_work import refuse_existing

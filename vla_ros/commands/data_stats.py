@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vla_ros.commands.data_sources import open_sources
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.data.statistics import STATISTICS, statistics_of
 from vla_ros.errors import DataError

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.dataset import Dataset
 from vla_ros.errors import ConfigurationError, DataError, MachineError

@@ -6,10 +6,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.console import LiveView
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp
 from vla_ros.errors import InstructionError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from vla_ros.bringup.doctor import run_checks
+from vla_ros.commands.safe_console import Console
 
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 LACKING = 1

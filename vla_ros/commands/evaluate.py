@@ -7,10 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.console import LiveView
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp, write_json
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.errors import ConfigurationError
 from vla_ros.evaluation.bag_replay import replay_bag

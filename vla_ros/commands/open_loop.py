@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, stamp, write_json
 from vla_ros.contract import Contract, load_contract, preflight
 from vla_ros.data.bag_dataset import contract_from_text

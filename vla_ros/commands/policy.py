@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, load_contract, preflight, preflight_problems
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
 from vla_ros.policies.base import PolicyRequirements

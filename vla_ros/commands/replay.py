@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from vla_ros.bringup.graph import GraphOptions, replay_graph, run_folder
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp, write_json
 from vla_ros.contract import load_contract
 from vla_ros.data.episode import Episode

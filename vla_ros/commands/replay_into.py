@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from vla_ros.commands.playback_keys import HELP, Keys, playback_keys
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import write_json
 from vla_ros.data.playback import SPEEDS, Pace, next_speed
 from vla_ros.errors import ConfigurationError

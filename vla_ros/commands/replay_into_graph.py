@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from vla_ros.bringup.graph import GraphOptions, replay_graph, run_folder
 from vla_ros.bringup.session import Session, session, write_contract
 from vla_ros.commands.playback_keys import Keys
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp
 from vla_ros.contract import Contract, load_contract
 from vla_ros.data.bag import bag_metadata

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.robots import load_robot
 
 

@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.lockstep.bulk import demonstrations
 from vla_ros.lockstep.collection import Collection

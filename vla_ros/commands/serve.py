@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rich.console import Console
-
+from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, preflight
 from vla_ros.policies.registry import contract_policy
 from vla_ros.policies.remote.layout import layout

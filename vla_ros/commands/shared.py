@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.console import Console
 
+from vla_ros.commands.safe_console import Console
 from vla_ros.errors import ConfigurationError, VlaRosError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

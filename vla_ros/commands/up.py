@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp
 
 

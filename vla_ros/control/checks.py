@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_ros.bounds import MAX_PERIOD, MIN_PERIOD, excess
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import (
     NANOSECONDS,
@@ -66,7 +67,7 @@ class FiniteCheck:
 
 
 class SchemaCheck:
-    """The arrays fit the kind, the robot and each other."""
+    """The arrays fit the kind, the robot and each other, and are not too long (`vla_ros.bounds`)."""
 
     def __init__(self, dof: int) -> None:
         """`dof`: number of arm joints."""
@@ -75,12 +76,15 @@ class SchemaCheck:
     def __call__(self, chunk: ActionChunk, context: Context) -> tuple[Intervention, str] | None:
         """See `Check`."""
         steps = chunk.horizon
-        if steps == 0 or not 0.001 <= chunk.period <= 5.0:
+        if steps == 0 or not MIN_PERIOD <= chunk.period <= MAX_PERIOD:
             return _reject(
                 Reason.WRONG_DIMENSION,
                 f"chunk {chunk.sequence} has {steps} steps of {chunk.period:g} s, "
-                "needed are at least one step of 0.001 to 5 s",
+                f"needed are at least one step of {MIN_PERIOD:g} to {MAX_PERIOD:g} s",
             )
+        excessive = excess(steps, chunk.period)
+        if excessive:
+            return _reject(Reason.WRONG_DIMENSION, f"chunk {chunk.sequence} {excessive}", steps)
         if chunk.kind is ActionKind.JOINT_POSITION:
             given, needed = [_shape(chunk.joints)], [(steps, self._dof)]
         else:

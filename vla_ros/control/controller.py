@@ -218,6 +218,14 @@ class SafetyController:
         """
         if self._latched or not self._active:
             return [], f"chunk {chunk.sequence} came in state {self.state.name}"
+        try:
+            return self._take_over(chunk, time, now)
+        except Exception as error:  # whatever broke, the stored stop is there
+            sentence = f"the controller failed at chunk {chunk.sequence} with {type(error).__name__}: {error}"
+            self.stop(Reason.INTERNAL, "controller", sentence)
+            return [], sentence
+
+    def _take_over(self, chunk: ActionChunk, time: float, now: int) -> tuple[list[Intervention], str]:
         context = Context(now, self.executor.stamp, self.executor.sequence)
         for check in self._checks:
             refusal = check(chunk, context)
@@ -266,18 +274,45 @@ class SafetyController:
             if not self._latched:
                 self._move(time, interventions)
                 interventions += self._gripper.update(self.executor.gripper(time))
+            if not self._latched:
+                self._set_state(time, self._shield.motion, interventions)
         except Exception as error:  # whatever broke, the stored stop is there
-            broken = Intervention(InterventionAction.STOP, Reason.INTERNAL, "controller")
-            self._latch(broken, f"the controller failed with {type(error).__name__}: {error}")
-        motion = self._shield.motion
-        if not self._latched:
-            self._set_state(time, motion, interventions)
-        else:
-            if motion is before:  # else this tick's motion was what latched
-                motion = self._shield.follow_stop(self._gripper.width)
-            if motion.resting and self.state is SafetyState.STOPPING:
+            self._break_off(error)
+        if self._latched:
+            if self._shield.motion is before:  # else this tick's motion was what latched
+                self._follow_stop()
+            if self._shield.motion.resting and self.state is SafetyState.STOPPING:
                 self.state = SafetyState.FAULT if self._faulty else SafetyState.STOPPED
-        robot = motion.positions
+        motion = self._shield.motion
+        try:
+            self._remember(time, motion.positions, measured, interventions)
+        except Exception as error:  # the stop is followed from the next tick on
+            self._break_off(error)
+        setpoint = JointSetpoint(
+            now, self.tick, motion.positions, motion.velocities, motion.accelerations,
+            self._gripper.width, self.executor.stamp, 0 if measured is None else measured.stamp,
+        )  # fmt: skip
+        return Tick(setpoint, self.state, interventions, self._gripper.target)
+
+    def _follow_stop(self) -> None:
+        """One tick along the stored stop."""
+        try:
+            self._shield.follow_stop(self._gripper.width)
+        except Exception as error:
+            # the motion has advanced already, it is the margins there that could not be computed: they matter
+            # to the motion after a reset alone, which computes them anew
+            self._break_off(error)
+
+    def _break_off(self, error: Exception) -> None:
+        """Stop for a failure inside."""
+        broken = Intervention(InterventionAction.STOP, Reason.INTERNAL, "controller")
+        self._latch(broken, f"the controller failed with {type(error).__name__}: {error}")
+
+    def _remember(
+        self, time: float, commanded: Array, measured: JointState | None, interventions: list[Intervention]
+    ) -> None:
+        """Where the robot is, and what deltas that come now are added to."""
+        robot = commanded
         if measured is not None:
             robot = measured.positions
             self._measured.append(time, robot)
@@ -285,11 +320,6 @@ class SafetyController:
         if not self.executor.joint_mode:
             target = leashed(target, self.executor.targets.at(time), interventions)
         self.executor.record(time, target)
-        setpoint = JointSetpoint(
-            now, self.tick, motion.positions, motion.velocities, motion.accelerations,
-            self._gripper.width, self.executor.stamp, 0 if measured is None else measured.stamp,
-        )  # fmt: skip
-        return Tick(setpoint, self.state, interventions, self._gripper.target)
 
     def overrun(self, late: int, time: float) -> None:
         """So many ticks in a row were too late for smooth motion: slow down to rest until the next chunk."""

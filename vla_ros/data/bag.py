@@ -25,6 +25,7 @@ from vla_ros import __version__
 from vla_ros.data.mcap import Channel, McapFile
 from vla_ros.data.mcap_storage import DurableMcap, DurableRosbag
 from vla_ros.data.message_types import MessageTypes
+from vla_ros.documents import parse_json, parse_yaml
 from vla_ros.errors import DataError
 
 METADATA_TOPIC = "/vla/metadata"
@@ -206,7 +207,7 @@ def bag_metadata(path: Path, damaged: bool = False) -> dict[str, str]:
     """
     for entry in read_bag(path, topics=(METADATA_TOPIC,), salvage=True, damaged=damaged):
         try:
-            texts = json.loads(entry.message.data)
+            texts = parse_json(entry.message.data)
         except ValueError as error:
             raise DataError(f"{path}: the text on {METADATA_TOPIC} is not JSON: {error}.") from error
         return {str(k): str(v) for k, v in texts.items()} if isinstance(texts, dict) else {}
@@ -228,7 +229,7 @@ def _custom_data(path: Path) -> dict[str, str]:
         text = file.closing_record("rosbag2").get("serialized_metadata", "")
         if "custom_data" in text:
             try:
-                custom.update((yaml.safe_load(text) or {}).get("custom_data") or {})
+                custom.update((parse_yaml(text) or {}).get("custom_data") or {})
             except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
                 raise DataError(f"{file.path}: the metadata at the end cannot be understood.") from error
     return {str(key): str(value) for key, value in custom.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from vla_ros.data.dataset import Dataset, DatasetInfo
 from vla_ros.data.demonstration_bag import WANTED, Demonstration, demonstrations, read_demonstration
 from vla_ros.data.episode import Episode
 from vla_ros.data.episode_bag import ACTION_TOPIC, Imported, imported_episodes, read_imported
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError, VlaRosError
 
 
@@ -58,7 +58,7 @@ class OpenBag:
         for topic, _, message in self.index.small:
             if topic == METADATA_TOPIC:
                 try:
-                    texts = json.loads(message.data)
+                    texts = parse_json(message.data)
                 except ValueError as error:
                     raise DataError(f"{self.path}: the text on {topic} is not JSON: {error}.") from error
                 return {str(k): str(v) for k, v in texts.items()} if isinstance(texts, dict) else {}

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from vla_ros.documents import parse_yaml
+
 MEANING = ("robot", "action_space", "action_rate", "cameras")
 """Keys of a contract that must be the same; who answered, and how the robot was controlled and limited, may
 differ: a person's demonstrations, an expert's and corrections of a policy make one data set."""
@@ -36,7 +38,7 @@ def contract_difference(one: str, other: str) -> str:
 def _mapping(text: str) -> dict[str, Any] | None:
     """What counts of it."""
     try:
-        given = yaml.safe_load(text)
+        given = parse_yaml(text)
     except yaml.YAMLError:
         return None
     if not isinstance(given, dict):

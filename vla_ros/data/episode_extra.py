@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data.episode import Episode, SizedInt
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 
 _FLAGS = ("is_first", "is_last")
@@ -51,7 +52,7 @@ def extra_from_text(text: str, steps: int, where: str) -> Extra:
     if not text:
         return Extra()
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         arrays = {name: _unpacked(entry) for name, entry in document["features"].items()}
         flags = {name: _unpacked(document["flags"][name]).astype(np.bool_) for name in _FLAGS}
         if any(len(array) != steps for array in (*arrays.values(), *flags.values())):

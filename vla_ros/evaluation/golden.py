@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from vla_ros import __version__
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 from vla_ros.lockstep.recorded import RecordedRun
 from vla_ros.lockstep.replayed import Trace
@@ -118,7 +119,7 @@ def load_golden(path: Path) -> Golden:
     """Read a file.  Raises `DataError` when there is none or it is something else."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            meta = json.loads(str(file["meta"]))
+            meta = parse_json(str(file["meta"]))
             arrays = {name: file[name] for name in file.files if name != "meta"}
             known = meta["format"]
     except FileNotFoundError:

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.bounds import MAX_SECONDS
 from vla_ros.types import Array
+
+KEPT = 2.0 * MAX_SECONDS
+"""Seconds before a step for which the openings are still known: longer than from any observation whose chunk
+is still to come, through a chunk that begins at the end of the one before."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,15 @@ class Schedule:
         return float(self.widths[max(index, 0)])
 
     def then(self, begin: float, times: Array, widths: Array) -> Schedule:
-        """Keep what comes before `begin` [s]; from then on steps (k,) that come into force at `times`."""
+        """Keep what comes before `begin` [s]; from then on steps (k,) that come into force at `times`.
+
+        What was in force longer than `KEPT` before is forgotten: a run of days does not grow.
+        """
         past = int(np.searchsorted(times, begin, side="right")) - 1
         current = float(widths[past]) if past >= 0 else self.at(begin)
-        kept, later = self.times < begin, times > begin
+        first = max(int(np.searchsorted(self.times, begin - KEPT, side="right")) - 1, 0)
+        kept = slice(first, int(np.searchsorted(self.times, begin)))
+        later = times > begin
         return Schedule(
             np.concatenate([self.times[kept], [begin], times[later]]),
             np.concatenate([self.widths[kept], [current], widths[later]]),

@@ -49,7 +49,11 @@ class QuinticSpline:
             raise ActionError("waypoints and their times must be finite")
         self.knots = knots
         positions = np.vstack([start.position, points])
-        velocities, accelerations = _knot_derivatives(knots, positions, start)
+        # the same curve as scipy's `make_interp_spline` of degree 5, which the tests compare it with; scipy
+        # would cost the controller a third of its time to start
+        velocities, accelerations = curve.knot_derivatives(
+            knots, positions, start.velocity, start.acceleration
+        )
         states = np.stack([positions, velocities, accelerations], axis=-1)
         self.coefficients: Array = np.stack(
             _hermite(np.diff(knots)[:, None], states[:-1], states[1:]), axis=1
@@ -135,36 +139,3 @@ def _hermite(t: Array, start: Array, end: Array) -> tuple[Array, ...]:
         -15 * dp / t**4 + 7 * dv / t**3 - da / t**2,
         6 * dp / t**5 - 3 * dv / t**4 + 0.5 * da / t**3,
     )
-
-
-def _knot_derivatives(knots: Array, p: Array, start: CurveState) -> tuple[Array, Array]:
-    """Velocities and accelerations (k, d) at the knots that make jerk and snap continuous at the inner ones.
-
-    The same curve as scipy's `make_interp_spline` of degree 5, which the tests compare it with; scipy would
-    cost the controller a third of its time to start.
-    """
-    inner = len(knots) - 2
-    v, a = np.zeros_like(p), np.zeros_like(p)
-    v[0], a[0] = start.velocity, start.acceleration
-    if inner == 0:
-        return v, a
-    # Of a quintic of length h: at its right end jerk = 60 dp/h^3 - (24 v0 + 36 v1)/h^2 + (9 a1 - 3 a0)/h, at
-    # its left end 60 dp/h^3 - (36 v0 + 24 v1)/h^2 + (3 a1 - 9 a0)/h; snap likewise.  Two equations a knot.
-    h, dp = np.diff(knots), np.diff(p, axis=0)
-    matrix = np.zeros((2 * inner, 2 * inner + 4))
-    right = np.zeros((2 * inner, p.shape[1]))
-    for row in range(inner):
-        g, k = h[row], h[row + 1]
-        matrix[2 * row, 2 * row : 2 * row + 6] = (
-            -24 / g**2, -3 / g, 36 / k**2 - 36 / g**2, 9 / g + 9 / k, 24 / k**2, -3 / k,
-        )  # fmt: skip
-        matrix[2 * row + 1, 2 * row : 2 * row + 6] = (
-            -168 / g**3, -24 / g**2, -192 / g**3 - 192 / k**3, 36 / g**2 - 36 / k**2, -168 / k**3, 24 / k**2,
-        )  # fmt: skip
-        right[2 * row] = 60 * dp[row + 1] / k**3 - 60 * dp[row] / g**3
-        right[2 * row + 1] = -360 * dp[row] / g**4 - 360 * dp[row + 1] / k**4
-    # the first two columns are the start's, the last two the end's, which rests
-    right -= matrix[:, :2] @ np.stack([v[0], a[0]])
-    solution = np.linalg.solve(matrix[:, 2:-2], right)
-    v[1:-1], a[1:-1] = solution[0::2], solution[1::2]
-    return v, a

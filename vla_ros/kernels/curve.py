@@ -89,3 +89,58 @@ def same_sign(position: Array, quaternion: Array, before: Array) -> Array:
     for i in range(4):
         out[3 + i] = sign * quaternion[i]
     return out
+
+
+@compiled((TABLE, TABLE), VECTOR, TABLE, VECTOR, VECTOR)
+def knot_derivatives(
+    knots: Array, points: Array, velocity: Array, acceleration: Array
+) -> tuple[Array, Array]:
+    """Velocities and accelerations (k+1, d) at the knots of the minimum-jerk curve through points.
+
+    Of a quintic of length h: at its right end jerk = 60 dp/h^3 - (24 v0 + 36 v1)/h^2 + (9 a1 - 3 a0)/h, at
+    its left end 60 dp/h^3 - (36 v0 + 24 v1)/h^2 + (3 a1 - 9 a0)/h; snap likewise.  That both are continuous
+    at the inner knots is two equations a knot, which are also the derivatives of the integral of squared jerk
+    by the knot's velocity and acceleration: a symmetric, positive definite system of 2 x 2 blocks on three
+    diagonals, eliminated block by block without pivoting (Golub and Van Loan, Matrix Computations, 4.5.1) in
+    time proportional to the knots.
+
+    Args:
+        knots: (k+1,) [s], strictly increasing.
+        points: (k+1, d) at the knots.
+        velocity: (d,) at the first knot.
+        acceleration: (d,) at the first knot; at the last both are zero.
+    """
+    count, wide = points.shape
+    v, a = np.zeros((count, wide)), np.zeros((count, wide))
+    v[0], a[0] = velocity, acceleration
+    # of each inner knot the inverse of its eliminated diagonal block times the block above the diagonal
+    over = np.zeros((count, 2, 2))
+    for i in range(1, count - 1):
+        g, h = knots[i] - knots[i - 1], knots[i + 1] - knots[i]
+        g2, h2 = g * g, h * h
+        g3, h3 = g2 * g, h2 * h
+        # the block below the diagonal: the transpose of the one above of the knot before
+        lvv, lva, lav, laa = 168.0 / g3, 24.0 / g2, -24.0 / g2, -3.0 / g
+        dvv, dva, daa = 192.0 / g3 + 192.0 / h3, 36.0 / h2 - 36.0 / g2, 9.0 / g + 9.0 / h
+        if i > 1:
+            o = over[i - 1]
+            dvv -= lvv * o[0, 0] + lva * o[1, 0]
+            dva -= lvv * o[0, 1] + lva * o[1, 1]
+            daa -= lav * o[0, 1] + laa * o[1, 1]
+        determinant = dvv * daa - dva * dva
+        ivv, iva, iaa = daa / determinant, -dva / determinant, dvv / determinant
+        uvv, uva, uav, uaa = 168.0 / h3, -24.0 / h2, 24.0 / h2, -3.0 / h
+        over[i, 0, 0], over[i, 0, 1] = ivv * uvv + iva * uav, ivv * uva + iva * uaa
+        over[i, 1, 0], over[i, 1, 1] = iva * uvv + iaa * uav, iva * uva + iaa * uaa
+        for j in range(wide):
+            before, after = points[i, j] - points[i - 1, j], points[i + 1, j] - points[i, j]
+            rv = 360.0 * before / (g2 * g2) + 360.0 * after / (h2 * h2)
+            ra = 60.0 * after / h3 - 60.0 * before / g3
+            rv -= lvv * v[i - 1, j] + lva * a[i - 1, j]
+            ra -= lav * v[i - 1, j] + laa * a[i - 1, j]
+            v[i, j], a[i, j] = ivv * rv + iva * ra, iva * rv + iaa * ra
+    for i in range(count - 3, 0, -1):
+        for j in range(wide):
+            v[i, j] -= over[i, 0, 0] * v[i + 1, j] + over[i, 0, 1] * a[i + 1, j]
+            a[i, j] -= over[i, 1, 0] * v[i + 1, j] + over[i, 1, 1] * a[i + 1, j]
+    return v, a

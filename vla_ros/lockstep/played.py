@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from vla_ros.data.bag import bag_metadata, read_bag
 from vla_ros.data.bag_dataset import contract_from_text
 from vla_ros.data.episode import Episode
 from vla_ros.data.open import bags_in, open_dataset
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 from vla_ros.lockstep.simulated import Rollout, Scene, make_world, rollout
 from vla_ros.lockstep.sources import Moment, RecordedSource
@@ -86,7 +86,7 @@ def scene_texts(bag: Path) -> list[tuple[int, str]]:
     for entry in read_bag(bag, (SCENE_TOPIC,)):
         text = str(entry.message.data)
         try:
-            json.loads(text)
+            parse_json(text)
         except ValueError as error:
             raise DataError(f"{bag}: the text on {SCENE_TOPIC} is not JSON: {error}.") from error
         found.append((entry.stamp, text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from vla_ros.data.bag_index import BagIndex
 from vla_ros.data.bag_messages import action_chunk_of, joint_state_of, policy_output_of
 from vla_ros.data.demonstration_bag import OUTCOMES
 from vla_ros.data.message_types import stamp_of
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 from vla_ros.ingest import gripper_width_of
 from vla_ros.types import ActionChunk, Array, JointState, PolicyOutput
@@ -199,7 +199,7 @@ def _check_clock(run: RecordedRun) -> None:
 
 def _json(text: str, where: str) -> dict[str, Any]:
     try:
-        given = json.loads(text)
+        given = parse_json(text)
     except ValueError as error:
         raise DataError(f"{where}: the text is not JSON: {error}.") from error
     if not isinstance(given, dict):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import Contract
+from vla_ros.documents import parse_json
 from vla_ros.errors import ConfigurationError
 from vla_ros.lockstep.bag_log import BagLog
 from vla_ros.lockstep.line import Line
@@ -56,7 +57,7 @@ class Scene:
     def from_json(cls, text: str) -> Scene:
         """Read it back.  Raises `ConfigurationError`."""
         try:
-            given = json.loads(text)
+            given = parse_json(text)
             return cls(
                 str(given["robot"]), str(given["task"]), str(given["instruction"]), int(given["seed"]),
                 tuple(float(value) for value in given.get("joints", ())),

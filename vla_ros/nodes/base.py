@@ -25,7 +25,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.__main__ import on_ending
 from vla_ros.nodes.parameters import Parameter, declare
+from vla_ros.nodes.plain_logger import PlainLogger
 
 EMBEDDED = "VLA_ROS_EMBEDDED"
 """Set to 1 by the embedded runner: the node ends when its parent does."""
@@ -37,6 +39,12 @@ class NodeMixin:
     """Parameters, diagnostics and stopping, for plain and lifecycle nodes alike."""
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
+
+    def get_logger(self: Any) -> PlainLogger:
+        """The node's logger, for sentences that quote what came from outside."""
+        if "_plain_logger" not in vars(self):
+            self._plain_logger = PlainLogger(Node.get_logger(self).name)
+        return self._plain_logger
 
     def _set_up(self: Any) -> None:
         self.exit_code = 0
@@ -158,22 +166,21 @@ def run(
     args: list[str] | None = None,
     before_end: Callable[[Any, SingleThreadedExecutor], None] | None = None,
 ) -> int:
-    """Spin the node until SIGINT, SIGTERM or `node.stop()`; the exit status for `sys.exit`.
+    """Spin the node until SIGINT, SIGTERM, SIGHUP or `node.stop()`; the exit status for `sys.exit`.
 
     0 after a signal, the node's own code after `stop`, 2 when it could not start.  `before_end` is called
     with the node and its executor while both still work.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     asked = threading.Event()
-    parent = os.getppid()
-    embedded = os.environ.get(EMBEDDED) == "1"
 
     def ask(signum: int, frame: FrameType | None) -> None:
         asked.set()
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, ask)
+    on_ending(ask)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    parent = os.getppid()
+    embedded = os.environ.get(EMBEDDED) == "1"
     node = None
     executor = SingleThreadedExecutor()
     try:
@@ -190,9 +197,8 @@ def run(
         print(error, file=sys.stderr)
         return 2
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            # a second Ctrl-C must not cut the tidying up short
-            signal.signal(signum, signal.SIG_IGN)
+        # a second Ctrl-C must not cut the tidying up short
+        on_ending(signal.SIG_IGN)
         if node is not None:
             node.close()
             executor.remove_node(node)

@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from vla_ros import msg
+from vla_ros.bounds import MAX_CHUNK_BYTES
 from vla_ros.contract import Contract
 from vla_ros.control.clocks import LoopClock, MonotonicClock, SimulatedClock
-from vla_ros.control.controller import SafetyController
+from vla_ros.control.controller import SafetyController, Tick
 from vla_ros.control.loop import RealTimeLoop, set_priority
+from vla_ros.control.stages import Stages
 from vla_ros.errors import ActionError
 from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import to_action_chunk
@@ -31,6 +34,7 @@ from vla_ros.nodes.joint_input import JointInput
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.safety_messages import SetpointMessage, StatusMessage
 from vla_ros.nodes.watchdog_line import WatchdogLine
+from vla_ros.robots.drivers.condition import DriverCondition
 from vla_ros.types import NANOSECONDS, ActionChunk, JointState, Reason, SafetyState
 
 LEAD = 0.35
@@ -43,6 +47,12 @@ CLOCK_STEP = 1e-7
 """Seconds off the period from which on the journal says what time a tick has."""
 STALL = 0.25
 """Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
+BRAKING = 3.0
+"""Seconds the robot may take to come to rest before the loop ends all the same: several times the longest
+stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` waits 5 s before SIGTERM."""
+AT_REST = 0.05
+"""Seconds for which commands at rest are repeated before they end."""
+RESTING = (SafetyState.STOPPED, SafetyState.FAULT)
 CALL_TIMEOUT = 1.0
 """Seconds a service waits for the control thread to carry a request out."""
 
@@ -79,6 +89,7 @@ class ControlThread:
         self._watchdog = WatchdogLine(node, watchdog_timeout)
         self._journal = node.create_publisher(String, topics.CONTROL_EVENTS, topics.JOURNAL)
         self.controller.journal = self._tell
+        self._stage = Stages()
         self._simulated_time = _ClockTopic(node) if follow_clock else None
         self._time: LoopClock = MonotonicClock()
         self._lock = threading.Lock()
@@ -91,10 +102,10 @@ class ControlThread:
     def open(self, priority: int) -> None:
         """Start the loop; the first tick with a joint state anchors the controller there."""
         self._chunks = self._node.create_subscription(
-            msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled()
+            msg.ActionChunk, topics.ACTION_CHUNK, unused, topics.RELIABLE, callback_group=Polled(), raw=True
         )
         if self._simulated_time is not None:
-            self._time = SimulatedClock(self._simulated_time.read, self.sentences.append)
+            self._time = SimulatedClock(self._read_clock, self.sentences.append)
         self._since = self._time.now()
         self.anchored = False
         self.measured: JointState | None = None
@@ -103,6 +114,7 @@ class ControlThread:
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
         self._cut = False
+        self._condition: DriverCondition | None = None
         self.driver.open()
         self._watchdog.forget()
         self.loop = RealTimeLoop(
@@ -114,13 +126,24 @@ class ControlThread:
             # the caller holds the interpreter now and then; preempted meanwhile it would stall the loop
             set_priority(priority - 1)
 
+    def brake(self, why: str) -> bool:
+        """Stop the motion within the limits and wait until the robot is told to rest; whether it was moved.
+
+        It takes no other process: commands go on until they rest, whoever has ended before.
+        """
+        if self.loop is None or not self.anchored:
+            return False
+        deadline = time.monotonic() + (CALL_TIMEOUT if self._time.simulated else BRAKING)
+        self.call(lambda: self.controller.emergency_stop(why))
+        while self.controller.state not in RESTING and time.monotonic() < deadline:
+            time.sleep(0.005)
+        # a driver that missed one command must find another
+        time.sleep(AT_REST)
+        return True
+
     def close(self) -> None:
         """Stop the motion within the limits, then the loop."""
-        if self.loop is not None and self.anchored:
-            self.call(lambda: self.controller.emergency_stop("deactivated"))
-            deadline = time.monotonic() + 1.0
-            while self.controller.state is SafetyState.STOPPING and time.monotonic() < deadline:
-                time.sleep(0.01)
+        self.brake("deactivated")
         self.end()
         self.driver.close()
         self.foreign.close()
@@ -152,7 +175,9 @@ class ControlThread:
         done = threading.Event()
         with self._lock:
             self._requests.append((request, result, done))
-        return result[0] if done.wait(CALL_TIMEOUT) else None
+        if not done.wait(CALL_TIMEOUT):
+            return None
+        return result[0] if result else (False, "the controller failed at it and stops; see the log")
 
     def moment(self) -> float:
         """The controller's time now [s]."""
@@ -171,16 +196,17 @@ class ControlThread:
 
     def _submit(self, due: float) -> None:
         """Take over what has come, before the tick is due: it costs as much as a tick and would delay it."""
-        chunks = self._new_chunks()
-        if not self.anchored:
-            return
-        moment, now = self._schedule(due)
-        for chunk in chunks:
-            _, sentence = self.controller.submit(chunk, moment, now)
-            if sentence:
-                self.sentences.append(sentence)
-            elif self.on_chunk is not None:
-                self.on_chunk()
+        with self._stage("chunks were taken over"):
+            chunks = self._new_chunks()
+            if not self.anchored:
+                return
+            moment, now = self._schedule(due)
+            for chunk in chunks:
+                _, sentence = self.controller.submit(chunk, moment, now)
+                if sentence:
+                    self.sentences.append(sentence)
+                elif self.on_chunk is not None:
+                    self.on_chunk()
 
     def _schedule(self, due: float) -> tuple[float, int]:
         """Controller time [s] and ROS time [ns] of a tick, the same for its chunks and for itself.
@@ -199,9 +225,13 @@ class ControlThread:
 
     def _tell(self, event: str, values: dict[str, Any]) -> None:
         """One line of the journal: what was done by hand before the tick after `tick`."""
-        given = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        line = {"event": event, "tick": self.controller.tick, **given}
-        self._journal.publish(String(data=json.dumps(line)))
+        # the controller is amid a change of its state: a journal that fails is a stop, but a tick later
+        try:
+            given = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+            line = {"event": event, "tick": self.controller.tick, **given}
+            self._journal.publish(String(data=json.dumps(line)))
+        except Exception as error:
+            self._stage.failed("the journal was kept", error)
 
     def _ros_time(self, moment: float) -> int:
         """ROS time [ns] at a near moment of the loop's clock [s]."""
@@ -221,43 +251,96 @@ class ControlThread:
         with self._lock:
             requests = list(self._requests)
             self._requests.clear()
-        states = self._joints.take()
-        if states:
-            self.measured, self._measured_at = states[-1], woken
-            self.controller.observe(states)
-        moment, now = self._schedule(due)
-        force = self._joints.take_force()
-        if force is not None:
-            self.controller.feel(force, moment)
-        driver = self.driver.condition()
-        self.controller.supervision.driver = driver.sentence
-        self.controller.supervision.unwatched = self._watchdog.silence(time.monotonic())
+        self._take_in(due, woken)
+        moment, now = self._due_moment, self._due_ros
         if not self.anchored:
-            if self.measured is None or not driver.ready:
+            with self._stage("the controller was activated"):
+                self._anchor(moment)
+            if not self.anchored:
                 return
-            self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
-            self.anchored, self._ticked_at = True, moment
         for request, result, done in requests:
-            result.append(request())
+            with self._stage("a request was carried out"):
+                result.append(request())
             done.set()
+        self._look_at_the_clock(moment)
+        self._latch_failure()
+        with self._stage("a tick was computed"):
+            self._send(self.controller.update(moment, now, self.measured, woken - self._measured_at))
+
+    def _take_in(self, due: float, woken: float) -> None:
+        """What has come since the last tick of the robot, its driver and the watchdog."""
+        with self._stage("the clocks were read"):
+            self._schedule(due)
+        with self._stage("joint states were taken"):
+            states = self._joints.take()
+            if states:
+                self.measured, self._measured_at = states[-1], woken
+                self.controller.observe(states)
+        with self._stage("forces were taken"):
+            force = self._joints.take_force()
+            if force is not None:
+                self.controller.feel(force, self._due_moment)
+        with self._stage("the driver was looked at"):
+            self._condition = self.driver.condition()
+            self.controller.supervision.driver = self._condition.sentence
+        with self._stage("the watchdog was looked at"):
+            self.controller.supervision.unwatched = self._watchdog.silence(time.monotonic())
+
+    def _anchor(self, moment: float) -> None:
+        """Activate the controller where the robot is, once that is known and the driver follows."""
+        if self.measured is None or self._condition is None or not self._condition.ready:
+            return
+        self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
+        self.anchored, self._ticked_at = True, moment
+
+    def _look_at_the_clock(self, moment: float) -> None:
+        """A loop that stood still, or is late, cannot go on as if nothing were."""
         gap, self._ticked_at = moment - self._ticked_at, moment
         if gap > STALL:
             self.controller.stop(Reason.OVERRUN, "loop", f"the control loop stood still for {gap:.2f} s")
         if self.loop is not None and self.loop.late >= LATE_IN_A_ROW:
-            self.controller.overrun(self.loop.late, moment)
-        tick = self.controller.update(moment, now, self.measured, woken - self._measured_at)
-        self._cut = self._cut or not driver.ready
-        # a driver that comes back must not find the commands of before: it is silent until the reset
-        if not self._cut:
-            self._arm.send(tick.setpoint.positions)
-        self._gripper.send(tick.gripper_target)
-        self._setpoint.publish(tick, self.controller.executor.sequence)
-        self.status.collect(tick)
+            with self._stage("the robot was slowed down"):
+                self.controller.overrun(self.loop.late, moment)
+
+    def _latch_failure(self) -> None:
+        """Stop for what has been raised since the last tick, whatever it was."""
+        failure = self._stage.take()
+        if failure is None:
+            return
+        with self._stage("the controller was stopped"):
+            self.sentences.append(failure)
+            if self.controller.state < SafetyState.STOPPING:
+                self.controller.stop(Reason.INTERNAL, "controller", failure)
+
+    def _send(self, tick: Tick) -> None:
+        """A tick's commands and what is told of it; one that fails does not keep the others back."""
+        self._cut = self._cut or self._condition is None or not self._condition.ready
+        with self._stage("the arm was commanded"):
+            # a driver that comes back must not find the commands of before: it is silent until the reset
+            if not self._cut:
+                self._arm.send(tick.setpoint.positions)
+        with self._stage("the gripper was commanded"):
+            self._gripper.send(tick.gripper_target)
+        with self._stage("the setpoint was published"):
+            self._setpoint.publish(tick, self.controller.executor.sequence)
+        with self._stage("the status was collected"):
+            self.status.collect(tick)
+
+    def _read_clock(self) -> float | None:
+        with self._stage("the simulation's clock was read"):
+            return None if self._simulated_time is None else self._simulated_time.read()
+        return None
 
     def _new_chunks(self) -> list[ActionChunk]:
         """What has come since the last tick, taken here so that no executor stands between."""
         chunks = []
-        for message, _ in taken(self._chunks):
+        for raw, _ in taken(self._chunks):
+            if len(raw) > MAX_CHUNK_BYTES:
+                self.sentences.append(
+                    f"a chunk of {len(raw)} bytes was refused, allowed are {MAX_CHUNK_BYTES} bytes"
+                )
+                continue
+            message = deserialize_message(raw, msg.ActionChunk)
             try:
                 chunks.append(to_action_chunk(message))
             except ActionError as error:

@@ -16,6 +16,7 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from sensor_msgs.msg import MultiDOFJointState
 
 from vla_ros import msg
+from vla_ros.bounds import MAX_DIMENSION, MAX_NAME, MAX_STAGES, MAX_STEPS, excess, plain
 from vla_ros.errors import ActionError, ObservationError
 from vla_ros.nodes.images import rgb_of
 from vla_ros.policies.base import ActionPrefix
@@ -118,6 +119,10 @@ def to_joint_state(message: JointStateMessage, names: tuple[str, ...], topic: st
 
     Raises `ObservationError` when a joint is missing, the arrays differ in length, or a value is not finite.
     """
+    if len(message.name) > MAX_DIMENSION:
+        raise ObservationError(
+            f"Joint state on {topic} names {len(message.name)} joints, allowed are {MAX_DIMENSION}."
+        )
     given = list(message.name)
     missing = [name for name in names if name not in given]
     if missing:
@@ -219,8 +224,18 @@ def policy_output_message(output: PolicyOutput, policy: str, instruction: str) -
 
 
 def to_policy_output(message: msg.PolicyOutput) -> PolicyOutput:
-    """A received answer.  Raises `ActionError` when sizes and data disagree."""
+    """A received answer.  Raises `ActionError` when sizes and data disagree or are beyond the bounds."""
     shape = (int(message.horizon), int(message.dimension))
+    if shape[0] > MAX_STEPS or shape[1] > MAX_DIMENSION:
+        raise ActionError(
+            f"The policy output {message.sequence} has horizon {shape[0]} x dimension {shape[1]}, "
+            f"allowed are {MAX_STEPS} x {MAX_DIMENSION}."
+        )
+    if len(message.stage_names) > MAX_STAGES:
+        raise ActionError(
+            f"The policy output {message.sequence} times {len(message.stage_names)} stages, "
+            f"allowed are {MAX_STAGES}."
+        )
     values: Array | None = None
     tokens: NDArray[np.int64] | None = None
     for name, data in (("values", message.values), ("tokens", message.tokens)):
@@ -236,13 +251,13 @@ def to_policy_output(message: msg.PolicyOutput) -> PolicyOutput:
     return PolicyOutput(
         stamp=to_stamp(message.header.stamp),
         sequence=int(message.sequence),
-        action_space=message.action_space,
+        action_space=plain(message.action_space, MAX_NAME),
         values=values,
         tokens=tokens,
-        normalization_key=message.normalization_key,
+        normalization_key=plain(message.normalization_key, MAX_NAME),
         latency=dict(zip(message.stage_names, message.stage_seconds, strict=False)),
         terminate=bool(message.terminate),
-        text=message.text,
+        text=plain(message.text),
         source=_source(message.source, f"The policy output {message.sequence}"),
     )
 
@@ -268,9 +283,15 @@ def action_chunk_message(chunk: ActionChunk, base_frame: str) -> msg.ActionChunk
 
 
 def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
-    """A received chunk.  Raises `ActionError` when it is malformed (values are judged by the controller)."""
+    """A received chunk.  Raises `ActionError` when it is malformed or too long.
+
+    Values are judged by the controller.
+    """
     steps = len(message.gripper_width)
     name = f"Action chunk {message.sequence}"
+    excessive = excess(max(steps, len(message.poses)), float(message.period))
+    if excessive:
+        raise ActionError(f"{name} {excessive}.")
     try:
         kind, composition = ActionKind(message.kind), Composition(message.composition)
     except ValueError as error:
@@ -278,6 +299,8 @@ def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
     translation = quaternion = joints = None
     if kind is ActionKind.JOINT_POSITION:
         count = int(message.joint_count)
+        if count > MAX_DIMENSION:
+            raise ActionError(f"{name} has {count} joints, allowed are {MAX_DIMENSION}.")
         if count * steps != len(message.joint_positions):
             raise ActionError(
                 f"{name} has {len(message.joint_positions)} joint positions, "
@@ -300,7 +323,7 @@ def to_action_chunk(message: msg.ActionChunk) -> ActionChunk:
         quaternion=quaternion,
         joints=joints,
         composition=composition,
-        frame=message.header.frame_id,
+        frame=plain(message.header.frame_id, MAX_NAME),
         source=_source(message.source, name),
     )
 
@@ -335,6 +358,8 @@ def to_action_prefix(message: msg.ActionPrefix, stamp: int) -> ActionPrefix | No
     None: none is.  Raises `ActionError` when the message is malformed.
     """
     steps, kind = len(message.after), int(message.kind)
+    if steps > 2 * MAX_STEPS:  # what is left of a chunk, and what was due before
+        raise ActionError(f"An action prefix has {steps} steps, allowed are {2 * MAX_STEPS}.")
     if kind == ActionKind.JOINT_POSITION:
         wide = int(message.joint_count)
         given = len(message.joint_positions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shape_msgs.msg import SolidPrimitive
 
 from vla_ros import msg
+from vla_ros.bounds import MAX_NAME, plain
 from vla_ros.errors import ConfigurationError
 from vla_ros.nodes.conversions import to_pose
 from vla_ros.robots.environment import Box, Cylinder, Obstacle, Plane, Sphere
@@ -14,7 +15,7 @@ _SIZES = {SolidPrimitive.BOX: 3, SolidPrimitive.SPHERE: 1, SolidPrimitive.CYLIND
 
 def to_obstacle(message: msg.Obstacle) -> Obstacle:
     """A received obstacle, in the robot's base frame.  Raises `ConfigurationError`, which names it."""
-    name, allowed = message.name, tuple(message.allowed_links)
+    name, allowed = plain(message.name, MAX_NAME), tuple(message.allowed_links)
     if len(message.solid) + len(message.plane) != 1:
         raise ConfigurationError(f"obstacle '{name}' must be one solid or one plane")
     if message.plane:

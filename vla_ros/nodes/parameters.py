@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
+from vla_ros.bounds import quoted
 from vla_ros.errors import ConfigurationError
 
 
@@ -69,13 +70,13 @@ def declare(node: Node, table: Iterable[Parameter]) -> None:
             kind = type(row.default).__name__
             allowed = f"{kind}, {row.allowed}" if row.allowed else kind
             raise ConfigurationError(
-                f"Parameter '{row.name}' of node '{node.get_name()}' was given as {given!r}, "
+                f"Parameter '{row.name}' of node '{node.get_name()}' was given as {quoted(given)}, "
                 f"allowed is {allowed}."
             ) from error
         value = node.get_parameter(row.name).value
         if row.choices and value not in row.choices:
             raise ConfigurationError(
-                f"Parameter '{row.name}' of node '{node.get_name()}' was given as {value!r}, "
+                f"Parameter '{row.name}' of node '{node.get_name()}' was given as {quoted(value)}, "
                 f"allowed is {row.allowed}."
             )
 

@@ -25,12 +25,16 @@ from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.polling import Polled, taken, unused
 from vla_ros.nodes.recorder_report import RecorderReport
+from vla_ros.nodes.topics import JOINT_SETPOINT
 from vla_ros.types import NANOSECONDS
 
 DEPTH = 2000
 IMAGE_DEPTH = 100
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 POLL_PERIOD = 0.02
+OUTLIVES, QUIET = 1.5, 0.2
+"""Seconds for which setpoints are still recorded when the process was asked to end, and without one after
+which it does: the safety controller, asked at the same time, needs half a second to stop the robot."""
 
 
 class Recorder(VlaNode):
@@ -70,6 +74,7 @@ class Recorder(VlaNode):
         self._ros_time = RosTime() if simulated_time else None
         self._polled = Polled()
         self._recording: Recording | EpisodeBags | None = None
+        self._setpoint_at = -QUIET
         topics = [parse_topic(text) for text in self.value("topics") if text]
         metadata: dict[str, str] = {}
         if self.value("contract"):
@@ -110,6 +115,12 @@ class Recorder(VlaNode):
         self.create_timer(0.5, self._look, clock=steady)
         self._status = RecorderReport(self, list(self._topics))
         self.create_timer(0.5, self._report, clock=steady)
+
+    def outlive_setpoints(self, executor: Any) -> None:
+        """What the robot did until it stood belongs to the run: record on until no setpoint comes."""
+        begun = time.monotonic()
+        while time.monotonic() < min(begun + OUTLIVES, self._setpoint_at + QUIET):
+            executor.spin_once(timeout_sec=0.01)
 
     def close(self) -> None:
         """Write what waits, close the bag, say what was recorded."""
@@ -167,6 +178,8 @@ class Recorder(VlaNode):
             if "/clock" not in come:
                 self._ros_time.read(time.time_ns(), now)
         for name, messages in come.items():
+            if name == JOINT_SETPOINT and messages:
+                self._setpoint_at = time.monotonic()
             for raw, info in messages:
                 sent = info["source_timestamp"]
                 self._recording.put(name, self._sent_at(sent) if sent else now, raw)
@@ -205,7 +218,7 @@ def _message_class(topic: RecordedTopic) -> type:
 
 def main() -> int:
     """Entry point."""
-    return run(Recorder)
+    return run(Recorder, before_end=Recorder.outlive_setpoints)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 from vla_ros import msg, srv
+from vla_ros.bounds import MAX_NAME, plain
 from vla_ros.control.controller import PERSON, WATCHDOG
 from vla_ros.errors import ConfigurationError
 from vla_ros.nodes import topics
@@ -24,6 +25,7 @@ from vla_ros.nodes.control_thread import ControlThread
 from vla_ros.nodes.conversions import action_prefix_message
 from vla_ros.nodes.obstacles import to_obstacle
 from vla_ros.nodes.parameters import Parameter
+from vla_ros.robots.environment import MOST_OBSTACLES
 from vla_ros.types import Reason, SafetyState
 
 STATUS_PERIOD = 0.05
@@ -118,8 +120,10 @@ class SafetyControllerNode(VlaLifecycleNode):
             self.destroy_publisher(self._prefix)
 
     def close(self) -> None:
-        """The node ends: no thread may outlive it."""
+        """The node ends, whatever ended it: the robot comes to rest first, and no thread outlives it."""
         if self._control is not None:
+            if self._control.brake("the safety controller's process ends"):
+                self._report()
             self._control.end()
 
     # -- services --------------------------------------------------------------------------------------------
@@ -177,9 +181,11 @@ class SafetyControllerNode(VlaLifecycleNode):
 
     def _on_obstacles(self, request: Any, response: Any) -> Any:
         if request.frame_id not in ("", self._robot.base_frame):
-            response.message = (
-                f"obstacles are in frame '{request.frame_id}', but must be in '{self._robot.base_frame}'"
-            )
+            given = plain(request.frame_id, MAX_NAME)
+            response.message = f"obstacles are in frame '{given}', but must be in '{self._robot.base_frame}'"
+            return response
+        if len(request.obstacles) > MOST_OBSTACLES:  # before they are looked at one by one
+            response.message = f"{len(request.obstacles)} obstacles were given, allowed are {MOST_OBSTACLES}"
             return response
         controller = self._control.controller
         try:

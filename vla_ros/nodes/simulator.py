@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -36,6 +37,9 @@ from vla_ros.types import NANOSECONDS, Image
 STATUS_PERIOD = 0.1
 OBJECTS_PERIOD = 0.05
 DIAGNOSTICS_PERIOD = 1.0
+OUTLIVES, QUIET = 1.5, 0.1
+"""Seconds for which commands are still followed when the process was asked to end, and without one after
+which it does: the safety controller, asked at the same time, needs half a second to stop the robot."""
 SWITCH_INTERVAL = 0.0005
 """Longest time one thread keeps another from Python [s]; the default, 5 ms, exceeds a joint-state period."""
 
@@ -250,6 +254,14 @@ class Simulator(VlaNode):
         }
         self.diagnose("", values)
 
+    def outlive_commands(self, executor: Any) -> None:
+        """A robot whose driver ended first would be left in motion: serve on until no command comes."""
+        count, since, deadline = -1, time.monotonic(), time.monotonic() + OUTLIVES
+        while time.monotonic() < min(deadline, since + QUIET):
+            if self._driver.commands != count:
+                count, since = self._driver.commands, time.monotonic()
+            executor.spin_once(timeout_sec=0.01)
+
     def close(self) -> None:
         """End the threads, then the driver's interfaces."""
         self._cameras.stop()
@@ -261,7 +273,7 @@ class Simulator(VlaNode):
 
 def main() -> int:
     """Entry point."""
-    return run(Simulator)
+    return run(Simulator, before_end=Simulator.outlive_commands)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import yaml
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 from vla_ros import msg
 from vla_ros.control.loop import set_priority
-from vla_ros.errors import ConfigurationError, MachineError
+from vla_ros.errors import MachineError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
@@ -26,6 +25,7 @@ from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.teleop_devices import make_device
 from vla_ros.nodes.teleop_episodes import Episodes
 from vla_ros.nodes.teleop_view import View
+from vla_ros.policies.options import mapped_options
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.teleop.command import Command, Press
 from vla_ros.teleop.devices import DEVICES
@@ -106,9 +106,7 @@ class Teleop(VlaNode):
 
     def _open(self) -> None:
         """Terminal and device.  Raises `ConfigurationError` or `MachineError`."""
-        options = yaml.safe_load(self.value("device_options") or "{}")
-        if not isinstance(options, dict):
-            raise ConfigurationError("Parameter 'device_options' must be a YAML mapping.")
+        options = mapped_options(self.value("device_options") or "{}", "Parameter 'device_options'")
         name = self.value("device")
         terminal = Terminal(self.value("terminal")) if self.value("terminal") else None
         device = make_device(

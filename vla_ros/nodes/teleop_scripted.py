@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from sensor_msgs.msg import MultiDOFJointState
 from std_msgs.msg import String
 
 from vla_ros.contract import Contract
+from vla_ros.documents import parse_json
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.conversions import objects_of
@@ -68,7 +68,7 @@ class Scripted:
 
     def _on_scene(self, message: String) -> None:
         try:
-            told = json.loads(message.data)
+            told = parse_json(message.data)
         except ValueError:
             told = None
         self._scene = told if isinstance(told, dict) else {}

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bounds import quoted
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 
 
@@ -20,14 +22,16 @@ def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
         key, sign, value = text.partition("=")
         key = key.strip()
         if not sign or not key.isidentifier():
-            raise ConfigurationError(f"A policy's option was given as {text!r}, but is written key=value.")
+            raise ConfigurationError(
+                f"A policy's option was given as {quoted(text)}, but is written key=value."
+            )
         if key in options:
             raise ConfigurationError(f"The policy's option '{key}' was given twice.")
         try:
-            options[key] = yaml.safe_load(value) if value.strip() else ""
+            options[key] = parse_yaml(value) if value.strip() else ""
         except yaml.YAMLError:
             raise ConfigurationError(
-                f"The policy's option '{key}' was given as {value!r}, which is no value in YAML."
+                f"The policy's option '{key}' was given as {quoted(value)}, which is no value in YAML."
             ) from None
     return options
 
@@ -35,9 +39,9 @@ def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
 def mapped_options(text: str, where: str) -> dict[str, Any]:
     """Options of a YAML mapping; `where` it was given, for the sentence.  Raises `ConfigurationError`."""
     try:
-        options = yaml.safe_load(text)
+        options = parse_yaml(text)
     except yaml.YAMLError:
         options = None
     if not isinstance(options, dict):
-        raise ConfigurationError(f"{where} was given as {text!r}, allowed is a YAML mapping.")
+        raise ConfigurationError(f"{where} was given as {quoted(text)}, allowed is a YAML mapping.")
     return options

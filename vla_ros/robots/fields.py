@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vla_ros.bounds import quoted
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 from vla_ros.types import Array, Pose
 
@@ -20,7 +22,7 @@ def read_yaml(path: Path) -> Fields:
         ConfigurationError: unreadable, not YAML (with the line), or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{path} cannot be read: {problem}") from error
@@ -74,14 +76,14 @@ class Fields:
         """A nested mapping."""
         value = self.take(key)
         if not isinstance(value, dict):
-            raise self.error(key, f"must be a mapping, got {value!r}")
+            raise self.error(key, f"must be a mapping, got {quoted(value)}")
         return Fields(self.path, f"{self._prefix}{key}.", value)
 
     def sections(self, key: str) -> list[Fields]:
         """A list of mappings."""
         value = self.take(key)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.error(key, f"must be a list of mappings, got {value!r}")
+            raise self.error(key, f"must be a list of mappings, got {quoted(value)}")
         return [Fields(self.path, f"{self._prefix}{key}[{i}].", item) for i, item in enumerate(value)]
 
     def mapping(self, key: str) -> dict[str, object]:
@@ -93,7 +95,7 @@ class Fields:
         """A non-empty string."""
         value = self.take(key)
         if not isinstance(value, str) or not value.strip():
-            raise self.error(key, f"must be a text, got {value!r}")
+            raise self.error(key, f"must be a text, got {quoted(value)}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -102,14 +104,14 @@ class Fields:
             return default
         value = self.take(key)
         if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, got {value!r}")
+            raise self.error(key, f"must be true or false, got {quoted(value)}")
         return value
 
     def number(self, key: str, low: float = -np.inf, high: float = np.inf, open_low: bool = False) -> float:
         """A finite number in [low, high], or (low, high] when `open_low`."""
         value = self.take(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-            raise self.error(key, f"must be a finite number, got {value!r}")
+            raise self.error(key, f"must be a finite number, got {quoted(value)}")
         if not low <= value <= high or (open_low and value == low):
             bound = f"{'above' if open_low else 'at least'} {low:g}" if value <= low else f"at most {high:g}"
             raise self.error(key, f"must be {bound}, got {value:g}")
@@ -123,7 +125,7 @@ class Fields:
         """A non-empty list of different strings."""
         value = self.take(key)
         if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
-            raise self.error(key, f"must be a list of names, got {value!r}")
+            raise self.error(key, f"must be a list of names, got {quoted(value)}")
         if len(set(value)) != len(value):
             raise self.error(key, f"names a thing twice: {', '.join(value)}")
         return tuple(value)
@@ -135,14 +137,14 @@ class Fields:
         try:
             array = np.array(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise self.error(key, f"must be {wanted} numbers, got {value!r}") from error
+            raise self.error(key, f"must be {wanted} numbers, got {quoted(value)}") from error
         if array.shape != shape:
             got = " x ".join(str(n) for n in array.shape) or "one value"
             raise self.error(key, f"must be {wanted} numbers, got {got}")
         if not np.isfinite(array).all():
-            raise self.error(key, f"must be finite, got {value!r}")
+            raise self.error(key, f"must be finite, got {quoted(value)}")
         if positive and not (array > 0.0).all():
-            raise self.error(key, f"must be above 0, got {value!r}")
+            raise self.error(key, f"must be above 0, got {quoted(value)}")
         return array
 
     def pose(self, upright: bool = False) -> Pose:

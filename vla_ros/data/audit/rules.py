@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bounds import quoted
 from vla_ros.data.audit.finding import Level
+from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 
 
@@ -215,7 +217,7 @@ def load_rules(path: Path) -> AuditRules:
     Raises `ConfigurationError`.
     """
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"rules {path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
@@ -237,12 +239,12 @@ def load_rules(path: Path) -> AuditRules:
 def _read(default: Bounds | float, value: Any, where: str) -> Bounds | float:
     if isinstance(default, Bounds):
         if not isinstance(value, dict) or not value or set(value) - {"warn", "fail"}:
-            raise ConfigurationError(f"{where} is {value!r}, but takes 'warn' and 'fail'.")
+            raise ConfigurationError(f"{where} is {quoted(value)}, but takes 'warn' and 'fail'.")
         return replace(default, **{k: None if v is None else _number(v, where) for k, v in value.items()})
     return _number(value, where)
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ConfigurationError(f"{where} is {value!r}, but must be a number from 0.")
+        raise ConfigurationError(f"{where} is {quoted(value)}, but must be a number from 0.")
     return float(value)

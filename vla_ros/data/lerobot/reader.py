@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from vla_ros.data.json_object import read_json
 from vla_ros.data.lerobot import layout
 from vla_ros.data.lerobot.tables import read_tasks
 from vla_ros.data.lerobot.video import VideoFrames
+from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 
 
@@ -121,7 +121,7 @@ class LeRobotDataset(Dataset):
             instructions=said,
             images=images,
             extra=extra,
-            metadata=json.loads(row.get(layout.METADATA) or "{}"),
+            metadata=parse_json(row.get(layout.METADATA) or "{}"),
             rate=self._rate,
             action_space=self.info.action_space,
             action_names=self.info.action_names,
@@ -258,7 +258,7 @@ def _array(column: Any, dtype: str, where: str, key: str) -> NDArray[Any]:
 
 
 def _flags(row: Mapping[str, Any], length: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    marked = {"is_first": [0], "is_last": [length - 1], **json.loads(row.get(layout.FLAGS) or "{}")}
+    marked = {"is_first": [0], "is_last": [length - 1], **parse_json(row.get(layout.FLAGS) or "{}")}
     steps = np.arange(length)
     return np.isin(steps, marked["is_first"]), np.isin(steps, marked["is_last"])
 

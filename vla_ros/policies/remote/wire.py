@@ -109,7 +109,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
 def _array(value: Any) -> np.ndarray[Any, Any]:
     dtype, data, shape = _dtype(value), value.get(b"data"), value.get(b"shape")
     natural = isinstance(shape, list) and all(
-        isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in shape
+        isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MAX_FRAME for one in shape
     )
     if not natural or len(shape) > MAX_DIMENSIONS or not isinstance(data, bytes):
         raise PolicyError("An array of the message has no valid shape or no bytes.")
