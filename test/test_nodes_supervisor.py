@@ -11,6 +11,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 from node_bench import Bench, bench, domain
 from rclpy.action import ActionClient
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 from vla_ros.action import ExecuteInstruction
 from vla_ros.srv import MoveToJoints, SetInstruction, StartEpisode, StopEpisode
 
@@ -154,3 +155,38 @@ def test_the_action_gives_feedback_and_a_result(bench: Any, cancel: bool) -> Non
     wanted = Outcome.ABORTED if cancel else Outcome.SUCCESS
     assert finished.result().result.outcome == wanted and finished.result().result.reason
     client.destroy()
+
+
+class Manager:
+    """A lifecycle manager that says when the graph is up."""
+
+    def __init__(self, b: Bench) -> None:
+        self.up, self.asked = False, 0
+        b.probe.create_service(Trigger, "/lifecycle_manager/is_active", self._answer)
+
+    def _answer(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.asked += 1
+        response.success = self.up
+        return response
+
+
+def test_an_instruction_to_start_with_waits_until_the_graph_is_up(bench: Any) -> None:
+    b = supervisor(bench, instruction="pick up the red block")
+    said = b.listen(String, topics.INSTRUCTION)
+    manager = Manager(b)
+    assert b.until(lambda: manager.asked > 3)
+    assert not any(message.data for message in said)
+    manager.up = True
+    assert b.until(lambda: bool(said) and said[-1].data == "pick up the red block")
+    assert not b.node.stopping
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_graph_that_never_comes_up_ends_the_run_with_a_status(bench: Any, answers: bool) -> None:
+    b = supervisor(bench, instruction="pick up the red block", up_patience="0.6")
+    said = b.listen(String, topics.INSTRUCTION)
+    if answers:
+        Manager(b)
+    assert b.until(lambda: b.node.stopping)
+    assert b.node.exit_code == 2
+    assert not any(message.data for message in said)

@@ -161,6 +161,7 @@ def graph(options: GraphOptions) -> list[Process]:
                 "home_gripper_width": contract.robot.gripper.max_width,
                 "timeout": options.timeout,
                 "instruction": options.instruction,
+                **_up_patience(contract),
             },
         ),
         Process("watchdog", {**common, "driver": _driver(options, contract)}),
@@ -258,6 +259,11 @@ def _cameras(contract: Contract) -> dict[str, Any]:
 def _patience(contract: Contract) -> dict[str, Any]:
     """How long the nodes may take to configure, where a model is loaded that may be large [s]."""
     return {"patience": MODEL_PATIENCE} if family(contract.policy).isolated else {}
+
+
+def _up_patience(contract: Contract) -> dict[str, Any]:
+    """How long the supervisor waits for that [s]; the manager, which knows the reason, gives up first."""
+    return {"up_patience": MODEL_PATIENCE + 60.0} if family(contract.policy).isolated else {}
 
 
 def _driver(options: GraphOptions, contract: Contract) -> str:

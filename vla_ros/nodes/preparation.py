@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rclpy.node import Node
+from std_srvs.srv import Trigger
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.waiting import Waiting
@@ -17,6 +18,8 @@ HOMING = 30.0
 """Longest time the way home may take [s]."""
 COMING_TO_REST = 5.0
 """Longest time the motion before may take to come to rest [s]."""
+ASK_AGAIN = 0.2
+"""Between two questions whether the graph is up [s]."""
 STILL_FOR = 0.2
 """The robot stands when it has not moved for this long [s]."""
 
@@ -31,6 +34,7 @@ class Preparation:
     def __init__(self, node: Node, waiting: Waiting) -> None:
         self._reset_scene = node.create_client(StartEpisode, "/simulator/reset_scene")
         self._move = node.create_client(MoveToJoints, "/safety_controller/move_to_joints")
+        self._is_active = node.create_client(Trigger, "/lifecycle_manager/is_active")
         self._waiting = waiting
         self._still_since: float | None = None
 
@@ -40,6 +44,16 @@ class Preparation:
             self._still_since = None
         elif self._still_since is None:
             self._still_since = time.monotonic()
+
+    async def up(self, patience: float) -> bool:
+        """Wait until the lifecycle manager says that all nodes are active; False after `patience` [s]."""
+        deadline = time.monotonic() + patience
+        while (left := deadline - time.monotonic()) > 0.0:
+            answer = await self._waiting.ask(self._is_active, Trigger.Request(), min(left, SERVICE_WAIT))
+            if answer is not None and answer.success:
+                return True
+            await self._waiting.pause(ASK_AGAIN)
+        return False
 
     async def go_home(self, gripper_width: float) -> None:
         """Move home; `gripper_width` [m], negative: as it is.  Raises `EpisodeError`."""

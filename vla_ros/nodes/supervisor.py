@@ -26,6 +26,8 @@ from vla_ros.types import NANOSECONDS, SafetyState, Source
 
 PIPELINE = ("ingester", "inference", "chunker")
 """Nodes whose diagnostics can end an episode."""
+NOT_UP = 2
+"""Exit status when there is an instruction to start with, but the graph does not come up."""
 
 
 class Supervisor(VlaNode):
@@ -40,7 +42,8 @@ class Supervisor(VlaNode):
         Parameter("timeout", 60.0, "Longest episode [s]; 0: no limit.", 0.0, 86400.0, read_only=False),
         Parameter("patience", 1.5, "Errors that last longer end an episode [s].", 0.1, 600.0),
         Parameter("first_answer", 10.0, "Time the policy has for its first answer [s].", 0.5, 3600.0),
-        Parameter("instruction", "", "Instruction to start with; empty: wait for one."),
+        Parameter("instruction", "", "Instruction to start with, once the graph is up; empty: wait for one."),
+        Parameter("up_patience", 180.0, "The graph has so long to come up for that [s].", 0.5, 3600.0),
         Parameter("episode_prefix", "episode", "Beginning of the episodes' names."),
     )
 
@@ -280,10 +283,20 @@ class Supervisor(VlaNode):
         self.destroy_timer(self._first)
         if not self.value("instruction").strip():
             return
+        if not await self._preparation.up(self.value("up_patience")):
+            self.get_logger().fatal(
+                f"The graph did not come up within {self.value('up_patience'):g} s, so the instruction "
+                f"'{self.value('instruction')}' was not begun."
+            )
+            self.stop(NOT_UP)
+            return
         try:
             await self._start("", self.value("instruction"), 0, self._rules(self.value("timeout")))
         except EpisodeError as error:
-            self.get_logger().error(str(error))
+            self.get_logger().error(
+                f"{error} The instruction '{self.value('instruction')}' was not begun; "
+                "/supervisor/start_episode begins one when that is mended."
+            )
 
 
 def main() -> int:
