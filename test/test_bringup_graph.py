@@ -18,6 +18,7 @@ from vla_ros.bringup.graph import (
     replay_graph,
     run_folder,
 )
+from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import load_contract
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.contracts import contract_of
@@ -35,6 +36,19 @@ def test_who_takes_part() -> None:
     assert set(names(record="bag")) == everyone | {"simulator", "recorder"}
     assert set(names(sim="none")) == everyone
     assert set(names(sim="gazebo", robot="ur5")) == everyone
+
+
+@pytest.mark.parametrize("reach", ["LOCALHOST", "SUBNET"])
+def test_only_nodes_with_images_use_shared_memory(reach: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured in test_shm.py; here that the runner and a launch file tell every node the same."""
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", reach)
+    for process in graph(GraphOptions(record="bag", teleop=TeleopOptions(with_policy=True))):
+        profile = Path(process.environment[profile_variable()])
+        shared = process.name in {"simulator", "recorder", "ingester", "inference", "teleop"}
+        assert ("<type>SHM</type>" in profile.read_text(encoding="utf-8")) is shared, process.name
+        local = reach == "LOCALHOST" and not shared
+        assert ("127.0.0.1" in profile.read_text(encoding="utf-8")) is local
+        assert process.environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == ("SYSTEM_DEFAULT" if local else None)
 
 
 @pytest.mark.parametrize("robot", ["panda", "fr3", "widowx", "ur5", "ur5e"])

@@ -98,9 +98,10 @@ def test_a_child_that_fails_or_hangs_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_profile(tmp_path: Path) -> None:
-    shipped = Path(__file__).resolve().parent.parent / "config" / "fastdds.xml"
     assert doctor.check_profile("V", None).status == "ok"
-    assert doctor.check_profile("V", str(shipped)).status == "ok"
+    for name in ("fastdds.xml", "fastdds_udp.xml", "fastdds_udp_local.xml"):
+        shipped = Path(__file__).resolve().parent.parent / "config" / name
+        assert doctor.check_profile("V", str(shipped)).status == "ok"
     assert doctor.check_profile("V", str(tmp_path / "none.xml")).status == "fail"
     broken = tmp_path / "broken.xml"
     broken.write_text("<dds>")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from vla_ros import msg, srv
 from vla_ros.actions import rotations
 from vla_ros.bringup.domain import claimed_domain
 from vla_ros.nodes import topics
+from vla_ros.nodes.control_thread import STALL
 from vla_ros.nodes.conversions import action_chunk_message
 from vla_ros.nodes.safety_controller import SafetyControllerNode
 from vla_ros.robots import load_robot
@@ -145,6 +148,60 @@ def test_emergency_stop_and_reset_by_service(echo: Callable[..., Echo]) -> None:
     assert driver.reaches(SafetyState.IDLE)
     assert driver.call("pause").success and driver.call("resume").success
     assert driver.call("move_to_joints", srv.MoveToJoints, positions=[], gripper_width=0.02).success
+
+
+def stand_still(driver: Echo, seconds: float) -> None:
+    """Hold the control thread up between two ticks, as a page fault or the middleware does."""
+    control = driver.bench.node._control
+    control.call(lambda: time.sleep(seconds))
+
+
+def test_a_loop_that_stands_still_at_rest_stops_nothing_and_asks_for_no_reset(
+    echo: Callable[..., Echo],
+) -> None:
+    driver = echo()
+    assert driver.reaches(SafetyState.IDLE)
+    begin = driver.setpoints[-1].tick
+    stand_still(driver, 1.5 * STALL)
+    assert driver.bench.until(lambda: driver.setpoints[-1].tick > begin + 30)
+    assert driver.state() is SafetyState.IDLE
+    listed = [item.reason for status in driver.statuses for item in status.interventions]
+    assert "overrun" in listed
+    driver.bench.talk(msg.ActionChunk, topics.ACTION_CHUNK).publish(driver.chunk(0.01, 1))
+    assert driver.reaches(SafetyState.RUNNING, SafetyState.LIMITED)
+    assert driver.reaches(SafetyState.HOLDING)
+    stand_still(driver, 1.5 * STALL)
+    driver.bench.until(lambda: False, 0.3)
+    assert driver.state() is SafetyState.HOLDING
+    assert np.ptp([list(s.positions) for s in driver.setpoints[:10]], axis=0).max() == 0.0
+
+
+def test_a_loop_that_stands_still_in_motion_stops_for_good(echo: Callable[..., Echo]) -> None:
+    driver = echo()
+    assert driver.reaches(SafetyState.IDLE)
+    driver.bench.talk(msg.ActionChunk, topics.ACTION_CHUNK).publish(driver.chunk(0.01, 1))
+    assert driver.bench.until(lambda: np.abs(driver.setpoints[-1].velocities).max() > 0.01)
+    stand_still(driver, 1.5 * STALL)
+    assert driver.bench.until(lambda: driver.state() is SafetyState.STOPPED)
+    assert "stood still" in driver.statuses[-1].message
+
+
+def test_a_chunk_that_came_while_the_loop_stood_still_before_its_first_motion(
+    echo: Callable[..., Echo],
+) -> None:
+    """It waited at rest, so it neither needs a reset nor starts at full speed."""
+    driver = echo()
+    assert driver.reaches(SafetyState.IDLE)
+    publisher = driver.bench.talk(msg.ActionChunk, topics.ACTION_CHUNK)
+    driver.bench.until(lambda: False, 1.2)
+    control = driver.bench.node._control
+    sending = threading.Timer(0.1, lambda: publisher.publish(driver.chunk(0.01, 5)))
+    sending.start()
+    control.call(lambda: time.sleep(1.5 * STALL))
+    sending.join()
+    assert driver.reaches(SafetyState.RUNNING, SafetyState.LIMITED)
+    assert driver.reaches(SafetyState.HOLDING)
+    assert control.controller.executor.sequence == 5
 
 
 def test_silence_of_the_driver_stops_it_and_its_absence_moves_nothing(echo: Callable[..., Echo]) -> None:

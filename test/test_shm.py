@@ -5,12 +5,15 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from vla_ros.bringup.domain import claimed_domain
+from vla_ros.bringup.graph import Process, environment
 from vla_ros.bringup.shm import FOLDER, clean_shared_memory, profile_variable
 
 pytestmark = pytest.mark.live
@@ -130,3 +133,33 @@ def test_ports_that_nobody_maps_are_removed_and_mapped_ones_stay(tmp_path: Path)
         assert clean_shared_memory(tmp_path) == 2
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"fastrtps_port7003", "sem.fastrtps_port7003_mutex", young.name}
+
+
+def test_only_processes_that_exchange_images_open_shared_memory() -> None:
+    """Whoever sends to a reader in shared memory may wait for a third of a second: a control loop must not."""
+    with claimed_domain(), ExitStack() as children:
+        pids = {}
+        for name in ("ingester", "recorder", "safety_controller", "supervisor"):
+            variables = {**environment(), **Process(name).environment}
+            talking = PARTICIPANT.replace("shared_memory_test", name).replace(
+                'print("ready"', f'{TALK}print("ready"'
+            )
+            pids[name] = children.enter_context(child(talking, **variables)).pid
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline and mapped(pids["ingester"]) < 3:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        assert mapped(pids["ingester"]) >= 3, "with shared memory there are its own ports and the other's"
+        assert mapped(pids["safety_controller"]) == mapped(pids["supervisor"]) == 0
+
+
+TALK = """from std_msgs.msg import String
+made = node.create_publisher(String, "/shared", 10), node.create_subscription(String, "/shared", print, 10)
+made[0].publish(String(data="x"))
+"""
+
+
+def mapped(pid: int) -> int:
+    """Segments of the middleware's shared memory that a process has open."""
+    maps = Path(f"/proc/{pid}/maps").read_text(encoding="ascii")
+    return len({line.split()[-1] for line in maps.splitlines() if "/dev/shm/fast" in line})

@@ -41,7 +41,7 @@ class Processes:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=self._environment,
+            env={**self._environment, **process.environment},
             start_new_session=True,
         )
 

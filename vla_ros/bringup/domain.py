@@ -17,7 +17,8 @@ LOWEST, HIGHEST = 1, 101
 """Domains whose ports lie below the ephemeral range of Linux (docs.ros.org, The ROS_DOMAIN_ID)."""
 PARTICIPANTS = 12
 """Participants of one host whose ports are looked at."""
-RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+RANGE, LOCALHOST = "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"
+"""Variable that says whom the middleware looks for, and its value for this machine alone."""
 
 
 def ports_of(domain: int) -> list[int]:
@@ -45,7 +46,7 @@ def claimed_domain() -> Iterator[int]:
         MachineError: no domain is free.
     """
     given = os.environ.get("ROS_DOMAIN_ID")
-    os.environ.setdefault(RANGE, "LOCALHOST")
+    os.environ.setdefault(RANGE, LOCALHOST)
     if given:
         if not given.isdecimal() or int(given) > 232:
             raise ConfigurationError(f"ROS_DOMAIN_ID is '{given}', allowed is a number from 0 to 232.")

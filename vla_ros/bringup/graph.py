@@ -5,6 +5,7 @@ The embedded runner and the launch files both start what `graph` returns, so the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bringup.domain import LOCALHOST, RANGE
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
 from vla_ros.errors import ConfigurationError
@@ -25,6 +27,9 @@ BRAKING = ("safety_controller", "simulator", "recorder")
 """Who must not be killed before the robot rests: who stops it, who moves it, who records it."""
 NOBODY = "none"
 """The policy of a contract where a person alone drives."""
+IMAGES = frozenset({"simulator", "recorder", "ingester", "inference", "teleop", "replayer"})
+"""Nodes that exchange images, too large for UDP's buffers: the only ones with shared memory (config/fastdds_udp.xml
+says what it may cost)."""
 MODEL_PATIENCE = 600.0
 """Longest time for bringing up a graph whose policy loads a model [s]."""
 
@@ -43,6 +48,18 @@ class Process:
     def module(self) -> str:
         """Module whose `main` runs the node."""
         return f"vla_ros.nodes.{self.name}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of this process alone, over those of the graph."""
+        if self.name in IMAGES:
+            return {profile_variable(): str(resource_path("config", "fastdds.xml"))}
+        if os.environ.get(RANGE, LOCALHOST) != LOCALHOST:
+            return {profile_variable(): str(resource_path("config", "fastdds_udp.xml"))}
+        return {
+            profile_variable(): str(resource_path("config", "fastdds_udp_local.xml")),
+            RANGE: "SYSTEM_DEFAULT",
+        }
 
 
 @dataclass(frozen=True)
@@ -272,9 +289,8 @@ def _driver(options: GraphOptions, contract: Contract) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Environment variables of every process of the graph."""
+    """Environment variables that all processes of the graph share; each has some of its own."""
     return {
-        profile_variable(): str(resource_path("config", "fastdds.xml")),
         # one thread each: the processes share few cores, and small matrices gain nothing from more
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

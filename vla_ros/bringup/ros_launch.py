@@ -116,6 +116,7 @@ def node_action(process: Process) -> Node:
         executable=process.name,
         name=process.name,
         parameters=[dict(process.parameters)],
+        additional_env=process.environment,
         output="screen",
         on_exit=ended,
     )

@@ -73,7 +73,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self._environment, **process.environment},
                 start_new_session=True,
             )
             self._children[process.name] = child

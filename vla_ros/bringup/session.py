@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,21 @@ def _says(log: Path, words: str, runner: Runner, patience: float) -> bool:
 
 
 @contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what this process's own middleware reads when it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def session(
     processes: Sequence[Process], folder: Path, on_trouble: Callable[[str, str], None]
 ) -> Iterator[Session]:
@@ -183,7 +199,8 @@ def session(
             # a participant that joins while all the others do may miss an announcement and wait 3 s for the
             # next; one that joins when they are at rest is known to all at once
             up = _says(folder / "log" / "lifecycle_manager.log", " Up: ", runner, patience)
-            operator = Operator()
+            with _variables(Process("operator").environment):
+                operator = Operator()
             yield Session(runner, operator, folder, domain, fatal, up, patience)
         finally:
             if operator is not None:

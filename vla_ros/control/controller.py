@@ -329,6 +329,16 @@ class SafetyController:
             self._starved = True
             self._events.append(Intervention(InterventionAction.HOLD, Reason.OVERRUN, "loop", float(late)))
 
+    def under_way(self, time: float) -> bool:
+        """Whether anything moves or is still to move after `time` [s]."""
+        return self.moving or time < self.executor.end_time
+
+    def stalled_at_rest(self, gap: float, time: float) -> None:
+        """No tick for `gap` [s] while nothing was under way: speeds grow anew from `time` [s] on."""
+        self.journal("stalled", {"gap": gap, "time": time})
+        self._eased_from = time
+        self._events.append(Intervention(InterventionAction.HOLD, Reason.OVERRUN, "loop", gap))
+
     def observe(self, states: Sequence[JointState]) -> None:
         """Every joint state that has come, in order; `update` takes the newest of them as `measured`."""
         self.supervision.observe(states)

@@ -167,6 +167,8 @@ class _Stepper:
             controller.move_to_joints(np.array(event["positions"]), event["width"], moment)
         elif kind == "overrun":
             controller.overrun(int(event["late"]), moment)
+        elif kind == "stalled":
+            controller.stalled_at_rest(float(event["gap"]), moment)
 
     def _decoded(self) -> tuple[int, float]:
         """Every recorded output decoded again, against the chunk that the live chunker made of it."""

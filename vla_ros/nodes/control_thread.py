@@ -46,7 +46,8 @@ CLOCK_GAP, CLOCK_TRIES = 0.0002, 5
 CLOCK_STEP = 1e-7
 """Seconds off the period from which on the journal says what time a tick has."""
 STALL = 0.25
-"""Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped."""
+"""Seconds without a tick after which the robot has come to rest by itself: what was under way is stopped for
+good; a robot that was at rest had nothing to stop."""
 BRAKING = 3.0
 """Seconds the robot may take to come to rest before the loop ends all the same: several times the longest
 stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` waits 5 s before SIGTERM."""
@@ -110,6 +111,7 @@ class ControlThread:
         self.anchored = False
         self.measured: JointState | None = None
         self._measured_at = self._ticked_at = 0.0
+        self._under_way = False
         self._due, self._due_ros, self._due_moment = 0.0, 0, 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
@@ -265,7 +267,9 @@ class ControlThread:
         self._look_at_the_clock(moment)
         self._latch_failure()
         with self._stage("a tick was computed"):
-            self._send(self.controller.update(moment, now, self.measured, woken - self._measured_at))
+            tick = self.controller.update(moment, now, self.measured, woken - self._measured_at)
+            self._under_way = self.controller.under_way(moment)
+            self._send(tick)
 
     def _take_in(self, due: float, woken: float) -> None:
         """What has come since the last tick of the robot, its driver and the watchdog."""
@@ -297,7 +301,7 @@ class ControlThread:
         """A loop that stood still, or is late, cannot go on as if nothing were."""
         gap, self._ticked_at = moment - self._ticked_at, moment
         if gap > STALL:
-            self.controller.stop(Reason.OVERRUN, "loop", f"the control loop stood still for {gap:.2f} s")
+            self._stood_still(gap, moment)
         if self.loop is not None and self.loop.late >= LATE_IN_A_ROW:
             with self._stage("the robot was slowed down"):
                 self.controller.overrun(self.loop.late, moment)
@@ -330,6 +334,15 @@ class ControlThread:
         with self._stage("the simulation's clock was read"):
             return None if self._simulated_time is None else self._simulated_time.read()
         return None
+
+    def _stood_still(self, gap: float, moment: float) -> None:
+        """No tick for `gap` [s]: a motion has ended by itself and waits for a person; a robot at rest still is."""
+        sentence = f"the control loop stood still for {gap:.2f} s"
+        if self._under_way:
+            self.controller.stop(Reason.OVERRUN, "loop", sentence)
+        else:
+            self.sentences.append(f"{sentence}, while the robot was at rest: it begins again slowly")
+            self.controller.stalled_at_rest(gap, moment)
 
     def _new_chunks(self) -> list[ActionChunk]:
         """What has come since the last tick, taken here so that no executor stands between."""

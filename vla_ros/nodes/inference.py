@@ -91,6 +91,10 @@ class Inference(VlaLifecycleNode):
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._publisher = self.create_publisher(msg.PolicyOutput, topics.POLICY_OUTPUT, topics.RELIABLE)
+        # a new reader holds the writer of images up (config/fastdds_udp.xml), so it joins before anything moves
+        self._observed = self.create_subscription(
+            msg.Observation, topics.OBSERVATION, self._on_observation, topics.NEWEST
+        )
 
     def _make_policy(self, contract: Contract) -> Policy:
         if not family(contract.policy).isolated:
@@ -118,9 +122,6 @@ class Inference(VlaLifecycleNode):
         self._heartbeat = Heartbeat(self, "inference", self._lives)
         self._subscriptions_made = [
             self.create_subscription(String, topics.INSTRUCTION, self._on_instruction, topics.LATCHED),
-            self.create_subscription(
-                msg.Observation, topics.OBSERVATION, self._on_observation, topics.NEWEST
-            ),
         ]
         if isinstance(self._policy, PrefixPolicy):
             self._subscriptions_made.append(
@@ -139,7 +140,8 @@ class Inference(VlaLifecycleNode):
         self._end_worker()
 
     def cleanup(self) -> None:
-        """Give the publisher and the model's process back."""
+        """Give the topics and the model's process back."""
+        self.destroy_subscription(self._observed)
         self.destroy_publisher(self._publisher)
         self.close()
 
@@ -168,6 +170,8 @@ class Inference(VlaLifecycleNode):
             self._wake.notify()
 
     def _on_observation(self, message: msg.Observation) -> None:
+        if self._worker is None:
+            return
         with self._wake:
             if self._observation is not None:
                 self._counts["dropped"] += 1

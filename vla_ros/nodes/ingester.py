@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from functools import partial
+from statistics import median
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -23,7 +24,7 @@ from vla_ros.nodes.images import resized, rgb_of, rgb_of_compressed
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.policies.registry import policy_requirements
 from vla_ros.robots.kinematics import Kinematics
-from vla_ros.types import CameraImage
+from vla_ros.types import NANOSECONDS, CameraImage
 
 SAY_AGAIN_AFTER = 2.0
 """Seconds before the same kind of complaint is logged again."""
@@ -52,7 +53,7 @@ class Ingester(VlaLifecycleNode):
         super().__init__("ingester")
 
     def configure(self) -> None:
-        """Load the contract, compare it with the policy, create the publisher."""
+        """Load the contract, compare it with the policy, create publisher and subscriptions."""
         contract = contract_of(self)
         needs = policy_requirements(contract)
         preflight(contract, needs)
@@ -72,17 +73,16 @@ class Ingester(VlaLifecycleNode):
         self._counts: Counter[str] = Counter()
         self._said: dict[str, float] = {}
         self._complaint = ""
+        self._ages: list[float] = []
+        """Of the observations since the last report, from their stamp to their publication [s]."""
         self._publisher = self.create_publisher(msg.Observation, topics.OBSERVATION, topics.NEWEST)
-
-    def activate(self) -> None:
-        """Subscribe to cameras and joints."""
+        self._active = False
+        # a new reader can hold the writers of images up for a third of a second (config/fastdds_udp.xml): nobody
+        # may join them once the robot is controlled
         driver = self._robot.driver
-        grip_topic = str(driver.gripper["joint_state_topic"])
-        self._arrived = dict.fromkeys(
-            [*(camera.topic for camera in self._cameras.values()), driver.joint_state_topic, grip_topic],
-            time.monotonic(),
+        self._joint_topics = list(
+            dict.fromkeys([driver.joint_state_topic, str(driver.gripper["joint_state_topic"])])
         )
-        self._last_observation = time.monotonic()
         self._subscriptions_made = [
             self.create_subscription(
                 CompressedImage if camera.compressed else Image,
@@ -92,23 +92,34 @@ class Ingester(VlaLifecycleNode):
             )
             for name, camera in self._cameras.items()
         ]
-        for topic in dict.fromkeys([driver.joint_state_topic, grip_topic]):
+        for topic in self._joint_topics:
             self._subscriptions_made.append(
                 self.create_subscription(JointState, topic, partial(self._on_joints, topic), topics.SENSOR)
             )
+
+    def activate(self) -> None:
+        """Use what comes from now on."""
+        self._arrived = dict.fromkeys(
+            [*(camera.topic for camera in self._cameras.values()), *self._joint_topics], time.monotonic()
+        )
+        self._last_observation = time.monotonic()
+        self._active = True
         self._timer = self.create_timer(0.5, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
-        """Stop listening."""
-        for subscription in self._subscriptions_made:
-            self.destroy_subscription(subscription)
+        """Use nothing more."""
+        self._active = False
         self.destroy_timer(self._timer)
 
     def cleanup(self) -> None:
-        """Give the publisher back."""
+        """Give publisher and subscriptions back."""
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
         self.destroy_publisher(self._publisher)
 
     def _on_joints(self, topic: str, message: JointState) -> None:
+        if not self._active:
+            return
         driver = self._robot.driver
         grip_names = tuple(driver.gripper["joint_names"])
         names = set(message.name)
@@ -127,6 +138,8 @@ class Ingester(VlaLifecycleNode):
             self._refuse(Rejection.JOINT_NAMES, str(error))
 
     def _on_frame(self, name: str, message: Image | CompressedImage) -> None:
+        if not self._active:
+            return
         camera = self._cameras[name]
         self._arrived[camera.topic] = time.monotonic()
         try:
@@ -151,6 +164,7 @@ class Ingester(VlaLifecycleNode):
                 observation_message(observation, self._robot.joint_names, self._robot.base_frame)
             )
             self._counts["observations"] += 1
+            self._ages.append((self.now() - observation.stamp) / NANOSECONDS)
             self._last_observation = time.monotonic()
             self._complaint = ""
 
@@ -195,6 +209,9 @@ class Ingester(VlaLifecycleNode):
             if silent > self.value("silence"):
                 self._say(topic, self._silence(topic, silent))
         values: dict[str, Any] = dict(self._counts)
+        if self._ages:
+            values[topics.OBSERVATION_AGE] = f"{median(self._ages):.4f}"
+            self._ages.clear()
         self.diagnose(self._complaint if starving else "", values)
 
     def _silence(self, topic: str, seconds: float) -> str:

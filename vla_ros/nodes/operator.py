@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
@@ -79,14 +79,15 @@ class Operator:
         """When the controller first moved on a chunk, on time.monotonic()'s clock."""
         self.words = ""
         """What the policy last said."""
-        for kind, topic, callback, raw in (
-            (msg.Observation, topics.OBSERVATION, self._on_observation, True),
-            (msg.PolicyOutput, topics.POLICY_OUTPUT, self._on_output, False),
-            (msg.ActionChunk, topics.ACTION_CHUNK, self._on_chunk, False),
-            (msg.SafetyStatus, topics.SAFETY_STATUS, self._on_safety, False),
-            (msg.EpisodeStatus, topics.EPISODE_STATUS, self._on_episode, False),
+        self._observations = 0
+        for kind, topic, callback in (
+            (DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics),
+            (msg.PolicyOutput, topics.POLICY_OUTPUT, self._on_output),
+            (msg.ActionChunk, topics.ACTION_CHUNK, self._on_chunk),
+            (msg.SafetyStatus, topics.SAFETY_STATUS, self._on_safety),
+            (msg.EpisodeStatus, topics.EPISODE_STATUS, self._on_episode),
         ):
-            self._node.create_subscription(kind, topic, callback, topics.RELIABLE, raw=raw)
+            self._node.create_subscription(kind, topic, callback, topics.RELIABLE)
         self._start = self._node.create_client(StartEpisode, "/supervisor/start_episode")
         self._replay = self._node.create_client(StartEpisode, "/replayer/start_episode")
         self._stop = self._node.create_client(StopEpisode, "/supervisor/stop_episode")
@@ -224,10 +225,15 @@ class Operator:
     def _age(self, stamp: int) -> float:
         return (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
 
-    def _on_observation(self, data: bytes) -> None:
-        # CDR: four bytes of encapsulation, then header.stamp; the images need not be unpacked
-        seconds, nanoseconds = struct.unpack_from("<iI", data, 4)
-        self.hops["observation"].add(self._age(seconds * NANOSECONDS + nanoseconds))
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """How many observations the ingester made, and how old they were: they themselves hold images."""
+        for status in message.status:
+            given = {pair.key: pair.value for pair in status.values}
+            if status.name == "ingester" and topics.OBSERVATION_AGE in given:
+                count = int(given["observations"])
+                for _ in range(max(0, count - self._observations)):
+                    self.hops["observation"].add(float(given[topics.OBSERVATION_AGE]))
+                self._observations = count
 
     def _on_output(self, message: msg.PolicyOutput) -> None:
         self.words = message.error or message.text

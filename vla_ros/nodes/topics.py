@@ -23,6 +23,8 @@ HOLD_TIME = "/simulator/hold_time"
 """Simulated time [s] at which it stands until another is told; std_msgs/Float64."""
 SIMULATOR_STATUS = "/simulator/episode_status"
 DIAGNOSTICS = "/diagnostics"
+OBSERVATION_AGE = "median age of an observation [s]"
+"""Key in the ingester's diagnostics: of the observations since the last."""
 
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For images and joint states: fits every publisher, reliable or not."""
