@@ -48,7 +48,8 @@ def test_only_nodes_with_images_use_shared_memory(reach: str, monkeypatch: pytes
         assert ("<type>SHM</type>" in profile.read_text(encoding="utf-8")) is shared, process.name
         local = reach == "LOCALHOST" and not shared
         assert ("127.0.0.1" in profile.read_text(encoding="utf-8")) is local
-        assert process.environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == ("SYSTEM_DEFAULT" if local else None)
+        told = process.environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE")
+        assert told == ("SYSTEM_DEFAULT" if local else None)
 
 
 @pytest.mark.parametrize("robot", ["panda", "fr3", "widowx", "ur5", "ur5e"])

@@ -136,7 +136,7 @@ def test_ports_that_nobody_maps_are_removed_and_mapped_ones_stay(tmp_path: Path)
 
 
 def test_only_processes_that_exchange_images_open_shared_memory() -> None:
-    """Whoever sends to a reader in shared memory may wait for a third of a second: a control loop must not."""
+    """Who sends to a reader in shared memory may wait for a third of a second: a control loop must not."""
     with claimed_domain(), ExitStack() as children:
         pids = {}
         for name in ("ingester", "recorder", "safety_controller", "supervisor"):

@@ -336,7 +336,7 @@ class ControlThread:
         return None
 
     def _stood_still(self, gap: float, moment: float) -> None:
-        """No tick for `gap` [s]: a motion has ended by itself and waits for a person; a robot at rest still is."""
+        """No tick for `gap` [s]: a motion has ended by itself and waits for a person; at rest nothing has."""
         sentence = f"the control loop stood still for {gap:.2f} s"
         if self._under_way:
             self.controller.stop(Reason.OVERRUN, "loop", sentence)

@@ -91,7 +91,7 @@ class Inference(VlaLifecycleNode):
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._publisher = self.create_publisher(msg.PolicyOutput, topics.POLICY_OUTPUT, topics.RELIABLE)
-        # a new reader holds the writer of images up (config/fastdds_udp.xml), so it joins before anything moves
+        # a new reader holds the writer of images up (config/fastdds_udp.xml): it joins before anything moves
         self._observed = self.create_subscription(
             msg.Observation, topics.OBSERVATION, self._on_observation, topics.NEWEST
         )
