@@ -25,18 +25,22 @@ class Replayed:
         self.replay = replay
         self._folder, self._update = folder, update
 
-    def matches(self, golden: str | Path, tolerance: float = 0.0) -> Replayed:
+    def matches(self, golden: str | Path, tolerance: float = 0.0, allow_stops: bool = False) -> Replayed:
         """Fail, with what differs, unless everything is as the golden file has it, bit for bit by default.
 
-        A path is taken from the folder of the test's file.
+        A path is taken from the folder of the test's file.  `allow_stops`: a file in which the controller
+        stops for good, or nothing moves, is made too; else `--update-golden` fails.
         """
         __tracebackhide__ = True
-        path = self._folder / golden
-        if self._update:
-            self.replay.save(path)
-            return self
         from vla_ros.errors import DataError
 
+        path = self._folder / golden
+        if self._update:
+            try:
+                self.replay.save(path, allow_stops)
+            except DataError as error:
+                pytest.fail(f"{error}".replace("--allow-stops", "`allow_stops=True`"), pytrace=False)
+            return self
         try:
             comparison = self.replay.compare(path, tolerance)
         except DataError as error:

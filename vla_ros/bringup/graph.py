@@ -28,8 +28,8 @@ BRAKING = ("safety_controller", "simulator", "recorder")
 NOBODY = "none"
 """The policy of a contract where a person alone drives."""
 IMAGES = frozenset({"simulator", "recorder", "ingester", "inference", "teleop", "replayer"})
-"""Nodes that exchange images, too large for UDP's buffers: the only ones with shared memory, whose price stands in
-config/fastdds_udp.xml."""
+"""Nodes that exchange images, too large for UDP's buffers: the only ones with shared memory, whose price
+stands in config/fastdds_udp.xml."""
 MODEL_PATIENCE = 600.0
 """Longest time for bringing up a graph whose policy loads a model [s]."""
 

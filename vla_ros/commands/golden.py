@@ -24,6 +24,7 @@ def golden(
     path: Path,
     reference: Path,
     update: bool,
+    allow_stops: bool,
     contract: Path | None,
     policy: str,
     policy_options: Mapping[str, Any],
@@ -31,7 +32,10 @@ def golden(
     tolerance: float,
     json_path: Path | None,
 ) -> int:
-    """Compare what a bag gives today with a golden file, or make it; 1 when they differ."""
+    """Compare what a bag gives today with a golden file, or make it; 1 when they differ.
+
+    Raises `DataError` rather than to make one in which the controller stops, unless `allow_stops`.
+    """
     console = Console()
     if not update and not reference.exists():
         load_golden(reference)
@@ -40,11 +44,10 @@ def golden(
     begun = time.perf_counter()
     replayed = replay_bag(path, contract, policy, policy_options, latency)
     took = time.perf_counter() - begun
-    for trace in replayed.traces:
+    for trace, covered in zip(replayed.traces, replayed.coverage(), strict=True):
         note = f", {len(trace.refused)} inputs not used: {trace.refused[0]}" if trace.refused else ""
         console.print(
-            f"{trace.episode_id}: {len(trace.ticks)} ticks, {len(trace.observations)} observations, "
-            f"{len(trace.chunks)} chunks{note}",
+            f"{covered}, {len(trace.observations)} observations, {len(trace.chunks)} chunks{note}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(
@@ -53,13 +56,27 @@ def golden(
         highlight=False,
     )
     if update:
-        replayed.save(reference)
+        replayed.save(reference, allow_stops)
+        for objection in replayed.objections():
+            console.print(f"Note: {objection}.", style="yellow", soft_wrap=True)
         console.print(f"{shown(reference)} is what the bag gives today", soft_wrap=True)
         return 0
     before = load_golden(reference)
+    if before.grid:
+        console.print(
+            f"{shown(reference)} was made on a regular grid of ticks and is compared on one; --update makes "
+            "it anew from the recorded ticks, as the robot went",
+            soft_wrap=True,
+        )
+    for sentence in before.stops():
+        console.print(f"Note: in {shown(reference)}, {sentence}.", style="yellow", soft_wrap=True)
     comparison = replayed.compare(reference, tolerance)
     document = {
         "same": comparison.same, "seconds": replayed.seconds, "took": took,
+        "coverage": [
+            {"episode": t.episode_id, "ticks": len(t.ticks), "moving": t.moving, "stopped": t.stopped}
+            for t in replayed.traces
+        ],
         "differences": [{"stage": d.stage, "sentence": d.sentence} for d in comparison.differences],
     }  # fmt: skip
     if json_path is not None:

@@ -22,6 +22,9 @@ def replay(
     ] = None,
     golden: Annotated[Path | None, typer.Option(help="As a regression test: compare with this file.")] = None,
     update: Annotated[bool, typer.Option(help="Make the golden file what the bag gives today.")] = False,
+    allow_stops: Annotated[
+        bool, typer.Option(help="With --update: also where the controller stops in it, or nothing moves.")
+    ] = False,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="Largest difference that is none; 0: bit for bit.")
     ] = 0.0,
@@ -73,7 +76,9 @@ def replay(
     if golden is not None:
         from vla_ros.commands.golden import golden as compare
 
-        raise typer.Exit(compare(path, golden, update, contract, policy, options, latency, tolerance, json))
+        raise typer.Exit(
+            compare(path, golden, update, allow_stops, contract, policy, options, latency, tolerance, json)
+        )
     if into:
         from vla_ros.commands.replay_into import replay_into
 

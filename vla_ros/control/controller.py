@@ -21,7 +21,7 @@ from vla_ros.control.leash import leashed
 from vla_ros.control.motion import JointMotion
 from vla_ros.control.pipeline import Pipeline
 from vla_ros.control.shield import RefusalRate
-from vla_ros.control.supervision import FAULTS, Supervision
+from vla_ros.control.supervision import FAULTS, OUTSIDE, Finding, Supervision
 from vla_ros.control.timing import seconds_between, seconds_to_rest
 from vla_ros.errors import ActionError
 from vla_ros.execution.blending import make_blending
@@ -94,6 +94,7 @@ class SafetyController:
         self._paused: set[str] = set()
         self._moving = self._has_moved = self._faulty = False
         self._starved = True
+        self._found: tuple[InterventionAction, Reason, str] | None = None
         self._held = ""
         """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
         self.journal: Callable[[str, dict[str, Any]], None] = _unheard
@@ -386,6 +387,7 @@ class SafetyController:
     ) -> None:
         """Look at robot and driver."""
         finding = self.supervision.look(measured, age, self._shield.motion.positions)
+        self._journal_finding(finding)
         self._held = ""
         if finding is None:
             return
@@ -398,6 +400,20 @@ class SafetyController:
             self._slow_down(time)
             self._starved = True
             interventions.append(intervention)
+
+    def _journal_finding(self, finding: Finding | None) -> None:
+        """Tell the journal when something begins or ends that a bag does not hold the causes of."""
+        outside = finding if finding is not None and finding[0].reason in OUTSIDE else None
+        key = None if outside is None else (outside[0].action, outside[0].reason, outside[0].subject)
+        if key == self._found:
+            return
+        self._found = key
+        if outside is None:
+            self.journal("found", {"reason": ""})
+            return
+        item, sentence = outside
+        told = {"action": int(item.action), "reason": item.reason.value, "subject": item.subject}
+        self.journal("found", {**told, "amount": float(item.amount), "sentence": sentence})
 
     def _move(self, time: float, interventions: list[Intervention]) -> None:
         """One tick of `self._shield.motion`."""

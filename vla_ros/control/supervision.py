@@ -10,6 +10,8 @@ from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, JointState, Reason
 
+OUTSIDE = frozenset({Reason.STALE_JOINT_STATE, Reason.WATCHDOG, Reason.DRIVER, Reason.CONTACT})
+"""Reasons that do not follow from the joint states in a bag alone."""
 FAULTS = frozenset(
     {
         Reason.STALE_JOINT_STATE,
@@ -39,6 +41,8 @@ class Supervision:
         """What keeps the driver from following commands, one plain sentence; empty: nothing does."""
         self.unwatched = 0.0
         """How long the watchdog has been silent [s] when that is too long, else 0."""
+        self.recorded: Finding | None = None
+        """What a run that is gone through again found for a reason of `OUTSIDE`; None: nothing."""
 
     def clear(self) -> None:
         """Forget what was measured (activation, reset)."""
@@ -59,6 +63,8 @@ class Supervision:
     def look(self, measured: JointState | None, age: float, commanded: Array) -> Finding | None:
         """What is wrong now; None when nothing is.  Arguments as `MeasurementMonitor.look`."""
         self._steadiness.look(measured)
+        if self.recorded is not None:
+            return self.recorded
         if self.driver:
             return Intervention(InterventionAction.STOP, Reason.DRIVER, "driver"), self.driver
         finding = self._monitor.look(measured, age, commanded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import Contract, load_contract
+from vla_ros.errors import DataError
 from vla_ros.evaluation.golden import Comparison, Golden, compare, golden_of, load_golden, save_golden
 from vla_ros.lockstep.recorded import RecordedRun, read_recorded_run
-from vla_ros.lockstep.replayed import Trace, replay_run
+from vla_ros.lockstep.replayed import replay_run
+from vla_ros.lockstep.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class BagReplay:
     contract: Contract
     traces: tuple[Trace, ...]
     golden: Golden
+    on_grid: Callable[[], BagReplay]
+    """The same stepped through as for golden files of format 1."""
 
     @property
     def seconds(self) -> float:
@@ -31,11 +35,44 @@ class BagReplay:
 
     def compare(self, path: Path, tolerance: float = 0.0) -> Comparison:
         """What is not as the golden file says.  Raises `DataError`."""
-        return compare(load_golden(path), self.golden, tolerance)
+        before = load_golden(path)
+        now = self.on_grid().golden if before.grid else self.golden
+        return compare(before, now, tolerance)
 
-    def save(self, path: Path) -> None:
-        """Make what came out the golden file.  Raises `DataError`."""
+    def save(self, path: Path, allow_stops: bool = False) -> None:
+        """Make what came out the golden file.
+
+        Raises `DataError` when it cannot be written, and, unless `allow_stops`, when the controller stops for
+        good in it or nothing moves: such a file says little of a run that went well.
+        """
+        objections = [] if allow_stops else self.objections()
+        if objections:
+            raise DataError(
+                f"{path} is not written: {'; '.join(objections)}. --allow-stops writes it all the same."
+            )
         save_golden(self.golden, path)
+
+    def coverage(self) -> list[str]:
+        """A sentence for each episode: how much of it is in motion, and how much after a stop."""
+        return [
+            f"{trace.episode_id}: {len(trace.ticks)} ticks, in motion {trace.moving:.0%}, stopped "
+            f"{trace.stopped:.0%}"
+            for trace in self.traces
+        ]
+
+    def objections(self) -> list[str]:
+        """Why this is a poor reference, a sentence for each episode that makes it one."""
+        found = []
+        for trace in self.traces:
+            if trace.stopped_after is not None:
+                why = ", ".join(name for name in trace.interventions if name.startswith("STOP"))
+                found.append(
+                    f"in {trace.episode_id} the controller stops at tick {trace.stopped_after} of "
+                    f"{len(trace.ticks)} ({why or 'it had stopped before'}), {trace.moving:.0%} are in motion"
+                )
+            elif not trace.moving:
+                found.append(f"in {trace.episode_id} nothing moves")
+        return found
 
     def limit_violations(self) -> list[str]:
         """A sentence for each joint and limit that a command breaks, against the robot's applied limits.
@@ -88,7 +125,7 @@ def replay_bag(
 
     Raises `VlaRosError` in one sentence for whatever does not fit.
     """
-    run = read_recorded_run(path, setpoints=False)
+    run = read_recorded_run(path)
     used = run.contract if contract is None else load_contract(contract)
     text = run.contract_text if contract is None else used.to_yaml()
     made = None
@@ -98,6 +135,11 @@ def replay_bag(
         used = replace(used, policy=policy, policy_options=dict(policy_options or {}))
         made = contract_policy(used)
         made.load()
-    traces = tuple(replay_run(run, used, made, latency))
     robot = used.robot.yaml_path.read_text(encoding="utf-8")
-    return BagReplay(run, used, traces, golden_of(run, traces, text, robot, policy))
+
+    def stepped(grid: bool) -> BagReplay:
+        traces = tuple(replay_run(run, used, made, latency, grid))
+        golden = golden_of(run, traces, text, robot, policy)
+        return BagReplay(run, used, traces, golden, lambda: stepped(True))
+
+    return stepped(False)

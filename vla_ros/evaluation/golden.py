@@ -21,10 +21,11 @@ from vla_ros import __version__
 from vla_ros.documents import parse_json
 from vla_ros.errors import DataError
 from vla_ros.lockstep.recorded import RecordedRun
-from vla_ros.lockstep.replayed import Trace
+from vla_ros.lockstep.trace import LATCHED, Trace
 from vla_ros.types import Array, SafetyState
 
-FORMAT = 1
+FORMAT = 2
+"""Written; format 1 is read too: made of ticks on a regular grid, with the recorded joints as they are."""
 STAGES = ("observations", "outputs", "chunks")
 COMMANDS = ("positions", "velocities", "accelerations", "widths", "states", "sequences")
 UNITS = {"positions": "rad", "velocities": "rad/s", "accelerations": "rad/s^2", "widths": "m"}
@@ -41,6 +42,24 @@ class Golden:
     def episodes(self) -> list[str]:
         """Names."""
         return [str(name) for name in self.meta["episodes"]]
+
+    @property
+    def grid(self) -> bool:
+        """Whether it is of format 1: ticks on a regular grid, the recorded joints as they are."""
+        return bool(self.meta["format"] == 1)
+
+    def stops(self) -> list[str]:
+        """A sentence for each episode in which the controller had stopped for good."""
+        sentences = []
+        for number, name in enumerate(self.episodes):
+            states = self.arrays[f"e{number}/states"]
+            stopped = np.isin(states, LATCHED)
+            if stopped.any():
+                sentences.append(
+                    f"{name}: the controller stops at tick {int(np.argmax(stopped))} of {len(states)} and "
+                    f"has stopped in {stopped.mean():.0%} of them"
+                )
+        return sentences
 
 
 @dataclass(frozen=True)
@@ -128,8 +147,8 @@ def load_golden(path: Path) -> Golden:
         ) from None
     except Exception as error:  # zip, numpy and JSON each have their own ways to refuse
         raise DataError(f"{path} is no golden file: {error}.") from error
-    if known != FORMAT:
-        raise DataError(f"{path} is a golden file of format {known}, this version reads {FORMAT}.")
+    if known not in (1, FORMAT):
+        raise DataError(f"{path} is a golden file of format {known}, this version reads 1 and {FORMAT}.")
     return Golden(meta, arrays)
 
 

@@ -77,8 +77,8 @@ class Ingester(VlaLifecycleNode):
         """Of the observations since the last report, from their stamp to their publication [s]."""
         self._publisher = self.create_publisher(msg.Observation, topics.OBSERVATION, topics.NEWEST)
         self._active = False
-        # a new reader can hold the writers of images up for a third of a second (config/fastdds_udp.xml), so it
-        # joins them before the robot is controlled
+        # a new reader can hold the writers of images up for a third of a second (config/fastdds_udp.xml), so
+        # it joins them before the robot is controlled
         driver = self._robot.driver
         self._joint_topics = list(
             dict.fromkeys([driver.joint_state_topic, str(driver.gripper["joint_state_topic"])])
