@@ -94,6 +94,7 @@ class SafetyController:
         self._paused: set[str] = set()
         self._moving = self._has_moved = self._faulty = False
         self._starved = True
+        self._refused_at = -1
         self._found: tuple[InterventionAction, Reason, str] | None = None
         self._held = ""
         """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
@@ -217,6 +218,14 @@ class SafetyController:
 
         Returns: interventions, and a sentence when the chunk was refused.
         """
+        interventions, sentence = self._take(chunk, time, now)
+        if sentence and self._refused_at != self.tick:
+            # one a tick: a flood of refused chunks must not become a flood of lines
+            self._refused_at = self.tick
+            self.journal("refused", {"stamp": chunk.stamp, "sequence": chunk.sequence})
+        return interventions, sentence
+
+    def _take(self, chunk: ActionChunk, time: float, now: int) -> tuple[list[Intervention], str]:
         if self._latched or not self._active:
             return [], f"chunk {chunk.sequence} came in state {self.state.name}"
         try:

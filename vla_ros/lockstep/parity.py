@@ -16,7 +16,7 @@ from vla_ros.actions.gripper import GripperMemory
 from vla_ros.control.controller import SafetyController
 from vla_ros.errors import ActionError, DataError
 from vla_ros.lockstep.recorded import RecordedRun, SetpointRow
-from vla_ros.lockstep.schedule import Schedule, do_again, find_again, recorded_schedule
+from vla_ros.lockstep.schedule import KnownJoints, Schedule, do_again, find_again, recorded_schedule
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import ActionChunk, Array, JointState, Source
 
@@ -73,14 +73,14 @@ class _Stepper:
             self._notes.append(f"{self._schedule.missing} ticks are not in the bag")
         known = {(chunk.stamp, chunk.sequence): chunk for chunk in run.chunks}
         begin = next(tick.row.stamp for tick in ticks if tick.row is not None)
-        states, at = run.joints, 0
+        joints = KnownJoints(run.joints)
         worst, differing, where = np.zeros(4), 0, ""
         measured: JointState | None = None
         for tick in ticks:
-            came = []
-            while at < len(states) and states[at].stamp <= tick.known:
-                came.append(states[at])
-                at += 1
+            came = joints.before(tick)
+            for key in tick.refused:
+                if key in known:
+                    controller.submit(known[key], tick.moment, tick.now)
             if tick.chunk in known:
                 controller.submit(known[tick.chunk], tick.moment, tick.now)
             elif tick.chunk is not None:
@@ -96,13 +96,13 @@ class _Stepper:
             done = controller.update(tick.moment, tick.now, given, 0.0).setpoint
             if row is None:
                 continue
-            if measured is not None and row.measured_stamp != measured.stamp and len(self._notes) < 3:
-                self._notes.append(f"the joint state of tick {tick.number} is not in the bag")
             error = _errors(done, row)
             if error.max() > 1e-9 and not where:
                 where = f"tick {tick.number}, {(row.stamp - begin) / 1e9:.3f} s: {error.max():.2e}"
             worst = np.maximum(worst, error)
             differing += int(controller.state) != row.state
+        if joints.missing:
+            self._notes.append(f"the newest joint states of {joints.missing} ticks are not in the bag")
         count, chunk_error = self._decoded()
         position, velocity, acceleration, width = (float(value) for value in worst)
         return Parity(

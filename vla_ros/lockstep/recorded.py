@@ -81,8 +81,6 @@ class RecordedRun:
     """(stamp [ns], opening [m])"""
     answers: list[Answer] = field(default_factory=list)
     chunks: list[ActionChunk] = field(default_factory=list)
-    arrivals: dict[tuple[int, int], int] = field(default_factory=dict)
-    """When a chunk, by stamp [ns] and sequence number, was recorded [ns]."""
     setpoints: list[SetpointRow] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     """The controller's journal."""
@@ -126,9 +124,7 @@ def read_recorded_run(path: Path, setpoints: bool = True) -> RecordedRun:
                 _finite(output, run)
                 run.answers.append(Answer(output, stamp_of(m.published) or at, m.policy, m.instruction))
         elif topic == CHUNK:
-            chunk = action_chunk_of(m, str(path))
-            run.chunks.append(chunk)
-            run.arrivals[(chunk.stamp, chunk.sequence)] = at
+            run.chunks.append(action_chunk_of(m, str(path)))
         elif topic == SETPOINT:
             run.setpoints.append(_row(m))
         elif topic == EVENTS:

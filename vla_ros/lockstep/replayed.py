@@ -18,6 +18,7 @@ from vla_ros.errors import DataError
 from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, Stretch
 from vla_ros.lockstep.schedule import (
     ChunkKey,
+    KnownJoints,
     RecordedTick,
     Schedule,
     do_again,
@@ -112,17 +113,17 @@ class _Again:
         self, run: RecordedRun, contract: Contract, windows: list[Window], controller: SafetyController,
         schedule: Schedule, policy: Policy | None, latency: float,
     ) -> None:  # fmt: skip
-        self._run, self._windows = run, windows
+        self._windows = windows
         self._controller, self._schedule = controller, schedule
         ticks = schedule.ticks
         self._strip = Strip(
             run, contract, windows, ticks[0].now, ticks[-1].now, [] if policy else run.answers, policy,
             latency, lambda state: None,
         )  # fmt: skip
-        self._forced = {tick.chunk for tick in ticks}
-        """Chunks of which the bag says when they came into force."""
+        self._recorded = set() if policy else {(chunk.stamp, chunk.sequence) for chunk in run.chunks}
+        """Chunks of which the bag says whether and when the controller took or refused them."""
+        self._joints = KnownJoints(run.joints)
         self._chunks: dict[ChunkKey, ActionChunk] = {}
-        self._at = 0
         self._given: JointState | None = None
         self._command: JointSetpoint | None = None
         self._then: SetpointRow | None = None
@@ -133,7 +134,7 @@ class _Again:
         measured: JointState | None = None
         begun = self._schedule.activated
         for tick in ticks:
-            came = self._came(tick)
+            came = self._joints.before(tick)
             for chunk in self._due(tick):
                 _, sentence = controller.submit(chunk, tick.moment, tick.now)
                 if sentence:
@@ -164,22 +165,13 @@ class _Again:
         self._controller.activate(start, tick.row.width, tick.moment - EASED)
         return True
 
-    def _came(self, tick: RecordedTick) -> list[JointState]:
-        states, begin = self._run.joints, self._at
-        while self._at < len(states) and states[self._at].stamp <= tick.known:
-            self._at += 1
-        return states[begin : self._at]
-
     def _due(self, tick: RecordedTick) -> list[ActionChunk]:
         """What the controller takes over before this tick: what it took then; what is new, when it comes."""
         for chunk in self._strip.until(tick.now):
             self._chunks[(chunk.stamp, chunk.sequence)] = chunk
-        due = [key for key in self._chunks if key == tick.chunk or self._is_new(key, tick.now)]
+        looked_at = {tick.chunk, *tick.refused}
+        due = [key for key in self._chunks if key in looked_at or key not in self._recorded]
         return [self._chunks.pop(key) for key in due]
-
-    def _is_new(self, key: ChunkKey, now: int) -> bool:
-        """Whether a chunk that was never in force has come: it was refused then, or there was none."""
-        return key not in self._forced and self._run.arrivals.get(key, 0) <= now
 
 
 def _carried(state: JointState, now: JointSetpoint | None, then: SetpointRow | None) -> JointState:

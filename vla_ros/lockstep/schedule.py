@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from vla_ros.errors import DataError
 from vla_ros.lockstep.recorded import RecordedRun, SetpointRow
 from vla_ros.types import (
     NANOSECONDS,
+    Array,
     Intervention,
     InterventionAction,
     JointState,
@@ -42,6 +44,8 @@ class RecordedTick:
     """Of the journal, within this tick: what was found outside, of robot, driver or watchdog."""
     chunk: ChunkKey | None
     """Of the chunk that came into force with this tick."""
+    refused: tuple[ChunkKey, ...]
+    """Of chunks that were refused between the tick before and this one."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ def recorded_schedule(run: RecordedRun) -> Schedule:
         now = stamp if row is None else row.stamp
         stamp = now + step
         moment += period
-        done = [event for event in events.get(number - 1, []) if event["event"] != "found"]
+        lines = events.get(number - 1, [])
+        done = [event for event in lines if event["event"] not in ("found", "refused")]
+        refused = tuple((int(e["stamp"]), int(e["sequence"])) for e in lines if e["event"] == "refused")
         # the schedule's own time is told by these two
         told = [
             event for event in done
@@ -93,19 +99,48 @@ def recorded_schedule(run: RecordedRun) -> Schedule:
             before = (row.observation_stamp, row.sequence)
             chunk = before if row.observation_stamp else None
         found = tuple(event for event in events.get(number, []) if event["event"] == "found")
-        ticks.append(
-            RecordedTick(
-                number,
-                now,
-                moment,
-                row,
-                now if row is None else row.measured_stamp,
-                tuple(done),
-                found,
-                chunk,
-            )
-        )
+        known = now if row is None else row.measured_stamp
+        ticks.append(RecordedTick(number, now, moment, row, known, tuple(done), found, chunk, refused))
     return Schedule(tuple(ticks), begun is not None)
+
+
+class KnownJoints:
+    """The joint states that a recorded controller knew, tick by tick, in order."""
+
+    def __init__(self, states: Sequence[JointState]) -> None:
+        """`states` of the bag, by their stamps."""
+        self._states, self._at, self._newest = states, 0, 0
+        self.missing = 0
+        """Newest states of a tick that are not in the bag; they are interpolated."""
+
+    def before(self, tick: RecordedTick) -> list[JointState]:
+        """Those that came since the last call, the newest that the tick knew last."""
+        states, begin = self._states, self._at
+        while self._at < len(states) and states[self._at].stamp <= tick.known:
+            self._at += 1
+        came = list(states[begin : self._at])
+        if tick.row is None or tick.known <= self._newest:
+            return came
+        self._newest = tick.known
+        if 0 < self._at < len(states) and states[self._at - 1].stamp < tick.known:
+            self.missing += 1
+            came.append(_between(states[self._at - 1], states[self._at], tick.known))
+        return came
+
+
+def _between(before: JointState, after: JointState, stamp: int) -> JointState:
+    """Linear in time."""
+    share = (stamp - before.stamp) / (after.stamp - before.stamp)
+
+    def mixed(a: Array, b: Array) -> Array:
+        return a + share * (b - a) if len(a) == len(b) else a
+
+    return JointState(
+        stamp,
+        mixed(before.positions, after.positions),
+        mixed(before.velocities, after.velocities),
+        mixed(before.efforts, after.efforts),
+    )
 
 
 def do_again(
