@@ -76,8 +76,7 @@ def late_demonstration(patch: pytest.MonkeyPatch, folder: Path, lateness: Latene
             if self._lost == 0 and lateness.random.random() < lateness.lost / RUN:
                 self._lost = RUN
             self._lost = max(0, self._lost - 1)
-            # the gripper's states are few
-            if not lateness.out(sample.sim_time) and (self._lost == 0 or gripper):
+            if not lateness.out(sample.sim_time) and self._lost == 0:
                 super().joints(sample, gripper, wrench)
 
     patch.setattr(simulated, "Line", LateLine)
