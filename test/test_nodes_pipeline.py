@@ -126,8 +126,10 @@ class Sensors:
         self.cameras = {c.name: bench.talk(Image, c.topic) for c in self.spec.cameras.values()}
         self.random = np.random.default_rng(1)
 
-    def publish(self, cameras: tuple[str, ...] = ("primary", "wrist"), names: tuple[str, ...] = ()) -> int:
-        stamp = self.bench.now()
+    def publish(
+        self, cameras: tuple[str, ...] = ("primary", "wrist"), names: tuple[str, ...] = (), age: float = 0.0
+    ) -> int:
+        stamp = self.bench.now() - round(age * NANOSECONDS)
         driver = self.spec.driver
         state = JointState(name=names or driver.joint_names, position=self.spec.home.tolist())
         state.header.stamp = to_time(stamp)
@@ -180,6 +182,25 @@ def test_a_silent_camera_is_named(bench: Any) -> None:
 
     assert b.until(named)
     assert not observations
+
+
+def test_frames_that_waited_for_the_activation_are_no_complaint_but_old_ones_are(bench: Any) -> None:
+    b = bench(Ingester, contract="panda", silence=60.0)
+    b.up()
+    said: list[str] = []
+    b.node.get_logger().warning = said.append
+    sensors = Sensors(b)
+    b.node._activated = b.now()
+    sensors.publish(age=0.4)
+    assert b.until(lambda: b.node._counts["stale"] >= 1, 2.0)
+    assert not said
+    b.node._activated = b.now() - round(2.0 * NANOSECONDS)
+    sensors.publish(age=0.4)
+    assert b.until(lambda: bool(said), 2.0) and "old, allowed are 0.2 s" in said[0]
+    b.node._activated = b.now() - round(2.0 * NANOSECONDS)
+    b.node._said.clear()
+    sensors.publish(age=100.0)
+    assert b.until(lambda: len(said) > 1, 2.0), "a camera whose clock is behind is told, however far"
 
 
 def test_joints_of_another_robot_are_named(bench: Any) -> None:

@@ -28,6 +28,8 @@ from vla_ros.types import NANOSECONDS, CameraImage
 
 SAY_AGAIN_AFTER = 2.0
 """Seconds before the same kind of complaint is logged again."""
+FIRST_FRAMES = 1.0
+"""Seconds after the activation in which frames from before it may still come."""
 LONE_FRAME = 0.5
 """Seconds without an observation before unpaired frames are complained of."""
 GRIPPER_MAX_AGE = 1.0
@@ -103,6 +105,7 @@ class Ingester(VlaLifecycleNode):
             [*(camera.topic for camera in self._cameras.values()), *self._joint_topics], time.monotonic()
         )
         self._last_observation = time.monotonic()
+        self._activated = self.now()
         self._active = True
         self._timer = self.create_timer(0.5, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -150,6 +153,9 @@ class Ingester(VlaLifecycleNode):
         frame = CameraImage(to_stamp(message.header.stamp), rgb)
         newest = self._joints.newest
         verdict = self._screens[name].judge(frame, self.now(), newest.positions if newest else None)
+        if verdict is not None and verdict[0] is Rejection.STALE and self._waited(frame.stamp):
+            self._counts[verdict[0].value] += 1
+            return
         if verdict is not None:
             self._refuse(*verdict)
             return
@@ -167,6 +173,10 @@ class Ingester(VlaLifecycleNode):
             self._ages.append((self.now() - observation.stamp) / NANOSECONDS)
             self._last_observation = time.monotonic()
             self._complaint = ""
+
+    def _waited(self, stamp: int) -> bool:
+        """Whether a frame was made before the activation and only came now: nobody was there to take it."""
+        return stamp < self._activated and self.now() - self._activated < FIRST_FRAMES * NANOSECONDS
 
     def _gripper_width(self, stamp: int) -> float | None:
         state = self._grips.at(stamp)
