@@ -51,8 +51,8 @@ BRAKING = 3.0
 """Seconds the robot may take to come to rest before the loop ends all the same: several times the longest
 stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` sends SIGTERM after 5 s."""
 AT_REST = 0.3
-"""Seconds for which commands at rest are repeated before the process ends: what a late reader has not taken by
-then is lost with the writer's memory."""
+"""Seconds for which commands at rest are repeated before the process ends: what a late reader has not taken
+by then is lost with the writer's memory."""
 RESTING = (SafetyState.STOPPED, SafetyState.FAULT)
 CALL_TIMEOUT = 1.0
 """Seconds a service waits for the control thread to carry a request out."""
