@@ -50,6 +50,12 @@ class Heard:
         return float(np.abs(steps).max(initial=0.0))
 
     @property
+    def tick(self) -> int:
+        """Of the newest setpoint."""
+        setpoints = self._recording.setpoints
+        return int(setpoints[-1].tick) if setpoints else 0
+
+    @property
     def state(self) -> int:
         """Of the controller, in the newest setpoint."""
         setpoints = self._recording.setpoints

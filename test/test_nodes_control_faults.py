@@ -68,6 +68,8 @@ class Line:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "RealTimeLoop", Beatless)
+        # the tests' own thread keeps the scheduling it has
+        monkeypatch.setattr(module, "set_priority", lambda priority: None)
         self.node = rclpy.create_node("control")
         self.node.now = lambda: self.now  # type: ignore[attr-defined]
         self.now, self.due = 10 * NANOSECONDS, 0.0

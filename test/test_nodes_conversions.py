@@ -280,3 +280,49 @@ def test_a_malformed_prefix_is_an_error_in_words() -> None:
         setattr(message, field, value)
         with pytest.raises(ActionError, match=fragment):
             c.to_action_prefix(message, 10**9)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"horizon": 257, "dimension": 7}, "horizon 257 x dimension 7, allowed are 256 x 64"),
+        ({"horizon": 2**31, "dimension": 0}, "allowed are 256 x 64"),
+        ({"horizon": 1, "dimension": 65}, "allowed are 256 x 64"),
+        ({"stage_names": ["x"] * 1000}, "times 1000 stages, allowed are 64"),
+    ],
+)
+def test_an_answer_beyond_the_bounds_is_refused_before_it_is_read(
+    fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ActionError, match=words):
+        c.to_policy_output(msg.PolicyOutput(**fields))
+
+
+@pytest.mark.parametrize(
+    "steps, period, joints, words",
+    [
+        (257, 0.01, 0, "has 257 steps"),
+        (101, 0.2, 0, "at most 256 steps that last 20 s"),
+        (2, 0.1, 65, "65 joints"),
+    ],
+)
+def test_a_chunk_beyond_the_bounds_is_refused_before_it_is_read(
+    steps: int, period: float, joints: int, words: str
+) -> None:
+    message = msg.ActionChunk(period=period, gripper_width=[0.0] * steps, joint_count=joints)
+    message.kind = int(ActionKind.JOINT_POSITION if joints else ActionKind.CARTESIAN_DELTA)
+    with pytest.raises(ActionError, match=words):
+        c.to_action_chunk(message)
+
+
+def test_joint_states_of_more_joints_than_any_robot_has_are_refused() -> None:
+    with pytest.raises(ObservationError, match="names 1000 joints, allowed are 64"):
+        c.to_joint_state(JointStateMessage(name=["j"] * 1000), ("j",), "/joint_states")
+
+
+def test_names_in_messages_lose_their_escape_sequences() -> None:
+    message = msg.ActionChunk(period=0.1, gripper_width=[0.0])
+    message.poses = [c.pose_message(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))]
+    message.header.frame_id = "\x1b]0;mine\x07" + "x" * 1000
+    frame = c.to_action_chunk(message).frame
+    assert "\x1b" not in frame and "\x07" not in frame and len(frame) < 300

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 MAX_STEPS = 256
 """Steps of a chunk.  The longest published chunks have 100 (ACT, arXiv 2304.13705) and 50 (pi0, arXiv
-2410.24164); planning 256 takes about a millisecond, between two ticks of the controller."""
+2410.24164); to unpack and plan 256 takes 2 to 6 ms (benchmarks/chunk_length.py), a late tick or a few."""
 MAX_SECONDS = 20.0
 """From a chunk's stamp to its last step [s]: further ahead nobody has seen anything; ACT's reach 2 s."""
 MIN_PERIOD, MAX_PERIOD = 0.001, 5.0
@@ -17,7 +17,7 @@ MAX_DIMENSION = 64
 """Numbers of a step, and joints of a robot with its grippers: two arms with hands have fewer."""
 MAX_CHUNK_BYTES = 2**17
 """Of a serialised chunk: 256 steps of 63 joints.  A longer one is not even unpacked, which would take the
-control thread 5 microseconds a step."""
+control thread some microseconds a step."""
 MAX_STAGES = 64
 """Stages that a policy may give the time of."""
 MAX_TEXT = 4096

@@ -50,9 +50,10 @@ STALL = 0.25
 good; a robot that was at rest had nothing to stop."""
 BRAKING = 3.0
 """Seconds the robot may take to come to rest before the loop ends all the same: several times the longest
-stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` waits 5 s before SIGTERM."""
-AT_REST = 0.05
-"""Seconds for which commands at rest are repeated before they end."""
+stop of any robot here (0.45 s), for a machine that is late; `ros2 launch` sends SIGTERM after 5 s."""
+AT_REST = 0.3
+"""Seconds for which commands at rest are repeated before the process ends: what a late reader has not taken
+by then is lost with the writer's memory."""
 RESTING = (SafetyState.STOPPED, SafetyState.FAULT)
 CALL_TIMEOUT = 1.0
 """Seconds a service waits for the control thread to carry a request out."""
@@ -139,8 +140,6 @@ class ControlThread:
         self.call(lambda: self.controller.emergency_stop(why))
         while self.controller.state not in RESTING and time.monotonic() < deadline:
             time.sleep(0.005)
-        # a driver that missed one command must find another
-        time.sleep(AT_REST)
         return True
 
     def close(self) -> None:

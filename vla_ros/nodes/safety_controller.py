@@ -7,6 +7,7 @@ speaks to the driver.
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from vla_ros.errors import ConfigurationError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
-from vla_ros.nodes.control_thread import ControlThread
+from vla_ros.nodes.control_thread import AT_REST, ControlThread
 from vla_ros.nodes.conversions import action_prefix_message
 from vla_ros.nodes.obstacles import to_obstacle
 from vla_ros.nodes.parameters import Parameter
@@ -124,6 +125,7 @@ class SafetyControllerNode(VlaLifecycleNode):
         if self._control is not None:
             if self._control.brake("the safety controller's process ends"):
                 self._report()
+                time.sleep(AT_REST)
             self._control.end()
 
     # -- services --------------------------------------------------------------------------------------------
