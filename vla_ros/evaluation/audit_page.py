@@ -135,15 +135,15 @@ def _rates(look: Look) -> str:
     """Messages a second in a window that slides over the episode, the nominal rate dashed."""
     signals = []
     begin, end = look.edges
-    for name, stream in look.record.streams.items():
-        if not stream.needed or (name == "actions" and look.record.imported):
+    for name, stream in look.streams.items():
+        if not stream.needed or (name in look.senders and look.record.imported):
             continue
         stamps = (np.sort(stream.stamps) - begin) / NANOSECONDS
         period = look.stream_period(stream)
         window = max(WINDOW, LEAST * period)
         times = np.arange(0.0, max((end - begin) / NANOSECONDS - window, 0.0) + 1e-9, window / 4)
         counts = np.searchsorted(stamps, times + window) - np.searchsorted(stamps, times)
-        nominal = [1.0 / period] if period and (stream.rate or name == "actions") else []
+        nominal = [1.0 / period] if period and (stream.rate or name in look.senders) else []
         signals.append(Signal(name, times + window / 2, counts / window, limits=nominal, floor=0.0))
     return signals_figure(signals, look.record.seconds, (), "Rates of the streams")
 

@@ -8,6 +8,7 @@ from vla_ros.data.audit.finding import Finding, Level
 from vla_ros.data.audit.look import Look
 from vla_ros.data.audit.record import Stream
 from vla_ros.data.audit.timing import Timing
+from vla_ros.data.demonstration import CLOCK_SET, set_back
 
 
 def check_present(look: Look) -> Iterator[Finding]:
@@ -26,7 +27,7 @@ def check_rate(look: Look) -> Iterator[Finding]:
     rules = look.rules.rate
     for name, stream, t in _timed(look):
         period = look.stream_period(stream)
-        if name == "actions" or not stream.rate or not stream.needed:
+        if name in look.senders or not stream.rate or not stream.needed:
             continue
         rate = true_rate(look, name)
         share = rate * period
@@ -52,7 +53,7 @@ def check_gaps(look: Look) -> Iterator[Finding]:
     """The longest silence, in action periods."""
     rules = look.rules.gap
     for name, stream, t in _timed(look):
-        if name == "actions" or not look.period or not stream.needed:
+        if name in look.senders or not look.period or not stream.needed:
             continue
         own = look.stream_period(stream)
         level = rules.above(t.longest_gap / look.period - 1e-6) if t.gaps else Level.PASS
@@ -88,7 +89,7 @@ def check_jitter(look: Look) -> Iterator[Finding]:
         period = look.stream_period(stream)
         if t.count < 3 or not period or not stream.needed or name == "joint states":
             continue
-        if name == "actions" and not look.period:
+        if name in look.senders and not look.period:
             continue
         level = rules.above(t.jitter[1] / period)
         p50, p95, p99 = (_ms(value) for value in t.jitter)
@@ -101,6 +102,7 @@ def check_jitter(look: Look) -> Iterator[Finding]:
 def check_order(look: Look) -> Iterator[Finding]:
     """Clocks do not run backwards, and stamps and recording times keep the same pace."""
     rules = look.rules
+    yield from _between_senders(look)
     for name, stream, t in _timed(look):
         level = rules.backwards.above(t.backwards)
         if level is not Level.PASS:
@@ -116,6 +118,20 @@ def check_order(look: Look) -> Iterator[Finding]:
                 sentence=f"{name}: stamps run {t.pace:.2f} times as fast as the recording's clock, allowed "
                 f"are {100 * (rules.clock_ratio.warn or 0.0):g} % more or less; are the clocks synchronised?",
             )  # fmt: skip
+
+
+def _between_senders(look: Look) -> Iterator[Finding]:
+    """What several send is stamped by one clock when it leaves, whatever observation it answers."""
+    if len(look.senders) < 2:
+        return
+    back = set_back([output.published for output in look.record.outputs], CLOCK_SET)
+    level = look.rules.backwards.above(len(back))
+    if level is not Level.PASS:
+        yield Finding(
+            "order", level, subject="actions", value=float(len(back)),
+            sentence=f"actions: the clock of those who sent them goes backwards {len(back)} "
+            f"time{'s' * (len(back) > 1)}, allowed is never: was it set while recording?",
+        )  # fmt: skip
 
 
 def check_duplicates(look: Look) -> Iterator[Finding]:
@@ -137,7 +153,7 @@ def check_duplicates(look: Look) -> Iterator[Finding]:
 
 def _timed(look: Look) -> Iterator[tuple[str, Stream, Timing]]:
     for name, found in look.timings.items():
-        yield name, look.record.streams[name], found
+        yield name, look.streams[name], found
 
 
 def _percent(warn: float | None, fail: float | None, level: Level) -> str:
