@@ -31,7 +31,7 @@ def turns(
     A policy answers the newest observation when it is idle, `delay` later, whoever is in charge; one that
     answers single actions does so at most once a period.  A person in charge sends one action a period.
 
-    `switches`: (time, source), the first at the start; `heard_after`: so much later the chunker knows of them;
+    `switches`: (time, source), the first at the start; `heard_after`: so much later the chunker knows them;
     `restarts`: the policy begins to count anew.
     """
     sent: list[Sent] = []

@@ -12,6 +12,7 @@ from rich.text import Text
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.data.audit import AuditRules, BagAudit, EpisodeAudit, Finding, Level, audit_bag, load_rules
 from vla_ros.data.audit.audit import Visitor
+from vla_ros.data.audit.finding import joined
 from vla_ros.errors import DataError, VlaRosError
 
 STYLES = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -131,8 +132,6 @@ def _checks(episode: EpisodeAudit) -> Table:
         mark = {Level.PASS: "pass", Level.WARN: "warn", Level.FAIL: "FAIL"}[level]
         told = [f for f in findings if f.level is level and (level is not Level.PASS or f is findings[0])]
         rest = len(findings) - len(told)
-        text = "\n".join(finding.sentence for finding in told) + (
-            f" (+{rest} alike or better)" if rest else ""
-        )
+        text = joined(told, "\n") + (f" (+{rest} alike or better)" if rest else "")
         table.add_row(check, Text(mark, style=STYLES[level]), Text(text))
     return table

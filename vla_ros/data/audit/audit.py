@@ -10,7 +10,7 @@ from typing import Any
 
 from vla_ros.data.audit.check_content import outcome_finding
 from vla_ros.data.audit.checks import CHECKS, Check
-from vla_ros.data.audit.finding import VERDICTS, Finding, Level, verdict, worst
+from vla_ros.data.audit.finding import VERDICTS, Finding, Level, joined, verdict, worst
 from vla_ros.data.audit.look import Look
 from vla_ros.data.audit.rules import AuditRules
 from vla_ros.data.audit.scan import EPISODE_TOPIC, Scan, contract_of
@@ -99,12 +99,12 @@ class BagAudit:
         if level is Level.PASS:
             count = len(self.episodes)
             return f"{shown}: usable, {count} episode{'s' * (count != 1)}."
-        said = [f.sentence for f in self.findings if f.level is level]
+        said = [joined([f for f in self.findings if f.level is level])]
         for episode in self.episodes.values():
             if episode.outcome not in LEFT_OUT:
-                wrong = [f.sentence for f in episode.findings if f.level is level]
-                said += [f"Episode {episode.episode_id}: {' '.join(wrong)}"] if wrong else []
-        return f"{shown}: {self.verdict}: {' '.join(said)}"
+                wrong = joined([f for f in episode.findings if f.level is level])
+                said += [f"Episode {episode.episode_id}: {wrong}"] if wrong else []
+        return f"{shown}: {self.verdict}: {' '.join(text for text in said if text)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON."""
@@ -147,7 +147,7 @@ def audit_bag(
     except DataError as error:
         contract = None
         found.append(Finding("contract", Level.FAIL, str(error)))
-    scan = Scan(path, contract, rules, pictures)
+    scan = Scan(path, contract, rules, pictures, "scene" in metadata)
     episodes: dict[str, EpisodeAudit] = {}
     imported = 0
     try:

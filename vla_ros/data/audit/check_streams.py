@@ -31,15 +31,16 @@ def check_rate(look: Look) -> Iterator[Finding]:
             continue
         rate = true_rate(look, name)
         share = rate * period
-        level = rules.below(share)
+        level, advice = rules.below(share), ""
         text = f"{name}: {rate:.4g} messages a second of {stream.rate:g} ({100 * share:.0f} %)"
         if level is not Level.PASS:
             text += f", at least {_percent(rules.warn, rules.fail, level)} are wanted"
-            text += f"; {t.lost} are missing: look at the device, the network and the recorder's drops"
+            advice = look.remedy("look at the device, the network and the recorder's drops")
+            text += f"; {t.lost} are missing: {advice}"
         elif share > 1.2:
             level = Level.WARN
             text += ", more than the contract says; correct the rate there, or look for a second publisher"
-        yield Finding("rate", level, f"{text}.", name, rate)
+        yield Finding("rate", level, f"{text}.", name, rate, advice)
 
 
 def true_rate(look: Look, name: str) -> float:
@@ -56,16 +57,15 @@ def check_gaps(look: Look) -> Iterator[Finding]:
         if name in look.senders or not look.period or not stream.needed:
             continue
         own = look.stream_period(stream)
-        level = rules.above(t.longest_gap / look.period - 1e-6) if t.gaps else Level.PASS
+        level, advice = rules.above(t.longest_gap / look.period - 1e-6) if t.gaps else Level.PASS, ""
         text = f"{name}: longest gap {_ms(t.longest_gap)} at {look.at(t.gap_start):.1f} s"
         if t.gaps:
             text += f", {t.gaps} beyond {_ms(look.rules.gap_periods * own)}"
         if level is not Level.PASS:
             most = rules.fail if level is Level.FAIL else rules.warn
-            text += (
-                f", allowed are {_ms((most or 0.0) * look.period)}: cut the episode there or record it again"
-            )
-        yield Finding("gaps", level, f"{text}.", name, t.longest_gap)
+            advice = look.remedy("cut the episode there or record it again")
+            text += f", allowed are {_ms((most or 0.0) * look.period)}: {advice}"
+        yield Finding("gaps", level, f"{text}.", name, t.longest_gap, advice)
 
 
 def check_lost(look: Look) -> Iterator[Finding]:
@@ -75,11 +75,12 @@ def check_lost(look: Look) -> Iterator[Finding]:
         if not (name.startswith("camera ") or name == "observations") or not stream.rate:
             continue
         share = t.lost / (t.count + t.lost)
-        level = rules.above(share)
+        level, advice = rules.above(share), ""
         text = f"{name}: about {t.lost} of {t.count + t.lost} messages are missing ({100 * share:.1f} %)"
         if level is not Level.PASS:
-            text += f", {100 * (rules.warn or 0.0):g} % are usual: look at cable, exposure time and drops"
-        yield Finding("lost", level, f"{text}.", name, share)
+            advice = look.remedy("look at cable, exposure time and drops")
+            text += f", {100 * (rules.warn or 0.0):g} % are usual: {advice}"
+        yield Finding("lost", level, f"{text}.", name, share, advice)
 
 
 def check_jitter(look: Look) -> Iterator[Finding]:
@@ -91,12 +92,13 @@ def check_jitter(look: Look) -> Iterator[Finding]:
             continue
         if name in look.senders and not look.period:
             continue
-        level = rules.above(t.jitter[1] / period)
+        level, advice = rules.above(t.jitter[1] / period), ""
         p50, p95, p99 = (_ms(value) for value in t.jitter)
         text = f"{name}: jitter p50 {p50}, p95 {p95}, p99 {p99} at a period of {_ms(period)}"
         if level is not Level.PASS:
-            text += f", p95 should stay below {_ms((rules.warn or 0.0) * period)}: stamp at the exposure"
-        yield Finding("jitter", level, f"{text}.", name, t.jitter[1])
+            advice = look.remedy("answer once a period" if name in look.senders else "stamp at the exposure")
+            text += f", p95 should stay below {_ms((rules.warn or 0.0) * period)}: {advice}"
+        yield Finding("jitter", level, f"{text}.", name, t.jitter[1], advice)
 
 
 def check_order(look: Look) -> Iterator[Finding]:
@@ -116,7 +118,8 @@ def check_order(look: Look) -> Iterator[Finding]:
             yield Finding(
                 "order", rules.clock_ratio.above(apart), subject=name, value=t.pace,
                 sentence=f"{name}: stamps run {t.pace:.2f} times as fast as the recording's clock, allowed "
-                f"are {100 * (rules.clock_ratio.warn or 0.0):g} % more or less; are the clocks synchronised?",
+                f"are {100 * (rules.clock_ratio.warn or 0.0):g} % more or less: "
+                f"{look.remedy('synchronise the clocks')}.",
             )  # fmt: skip
 
 

@@ -21,6 +21,10 @@ from vla_ros.data.demonstration import carried_out
 from vla_ros.errors import ContractError
 from vla_ros.types import NANOSECONDS, Array
 
+TOO_SLOW = (
+    "the machine was too slow for the simulator: run less beside it, or make its cameras smaller or slower"
+)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -62,6 +66,13 @@ class Look:
     def at(self, stamp: int) -> float:
         """Seconds since the start of the episode."""
         return (stamp - self.edges[0]) / NANOSECONDS
+
+    def remedy(self, real: str) -> str:
+        """What to do where messages are late or missing; `real`: on a real robot.
+
+        A simulator has neither cables nor exposure: nothing but the machine keeps it from its schedule.
+        """
+        return TOO_SLOW if self.record.simulated else real
 
     @cached_property
     def senders(self) -> Mapping[str, Sender]:

@@ -23,7 +23,7 @@ from vla_ros.errors import DataError, VlaRosError
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import NANOSECONDS
 
-EPISODE_TOPIC, SIMULATOR_TOPIC = "/vla/episode_status", "/simulator/episode_status"
+EPISODE_TOPIC, SIMULATOR, CLOCK = "/vla/episode_status", "/simulator/", "/clock"
 INSTRUCTION_TOPIC = "/vla/instruction"
 ENCODED = ("", "/compressed", "/h264")
 """What a recorder may append to a camera's topic when it encodes the images."""
@@ -59,6 +59,8 @@ class Scan:
     contract: Contract | None
     rules: AuditRules = field(default_factory=AuditRules)
     pictures: bool = False
+    simulated: bool = False
+    """Whether the bag is known to be of a simulator; its topics and its contract may say so too."""
     topics: set[str] = field(default_factory=set)
     relabelled: dict[str, str] = field(default_factory=dict)
     """Outcomes that episodes were given after they had ended, by id."""
@@ -72,7 +74,7 @@ class Scan:
         self._watches: dict[str, CameraWatch] = {}
         self._instruction = ""
         self._changes: list[Change] = []
-        self._simulated = self._looks_simulated()
+        self._simulated = self.simulated or self._looks_simulated()
         self._handlers = self._by_topic()
         self._sparse = 0
 
@@ -88,7 +90,7 @@ class Scan:
             if entry.topic in (EPISODE_TOPIC, STATUS_TOPIC):
                 yield from self._status(entry)
                 continue
-            if entry.topic in (SIMULATOR_TOPIC, "/clock"):
+            if entry.topic.startswith(SIMULATOR) or entry.topic == CLOCK:
                 self._simulated = True
             if entry.topic == INSTRUCTION_TOPIC:
                 self._say(str(entry.message.data))
