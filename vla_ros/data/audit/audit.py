@@ -39,6 +39,11 @@ class EpisodeAudit:
         return worst(self.findings)
 
     @property
+    def left_out(self) -> bool:
+        """Whether conversion leaves it out by default, whatever was found."""
+        return self.outcome in LEFT_OUT
+
+    @property
     def failed(self) -> bool:
         """Whether conversion refuses it unless told otherwise."""
         return self.level is Level.FAIL
@@ -78,10 +83,14 @@ class BagAudit:
     """From the first to the last recording time."""
 
     @property
+    def taken(self) -> list[EpisodeAudit]:
+        """The episodes that conversion takes by default."""
+        return [episode for episode in self.episodes.values() if not episode.left_out]
+
+    @property
     def level(self) -> Level:
         """The worst of the bag and of the episodes that conversion takes."""
-        of_episodes = (e.level for e in self.episodes.values() if e.outcome not in LEFT_OUT)
-        return max((worst(self.findings), *of_episodes))
+        return max((worst(self.findings), *(episode.level for episode in self.taken)))
 
     @property
     def verdict(self) -> str:
@@ -100,10 +109,9 @@ class BagAudit:
             count = len(self.episodes)
             return f"{shown}: usable, {count} episode{'s' * (count != 1)}."
         said = [joined([f for f in self.findings if f.level is level])]
-        for episode in self.episodes.values():
-            if episode.outcome not in LEFT_OUT:
-                wrong = joined([f for f in episode.findings if f.level is level])
-                said += [f"Episode {episode.episode_id}: {wrong}"] if wrong else []
+        for episode in self.taken:
+            wrong = joined([f for f in episode.findings if f.level is level])
+            said += [f"Episode {episode.episode_id}: {wrong}"] if wrong else []
         return f"{shown}: {self.verdict}: {' '.join(text for text in said if text)}"
 
     def to_json(self) -> dict[str, Any]:
