@@ -26,6 +26,22 @@ def at(seconds: float) -> int:
     return START + round(seconds * 1e9)
 
 
+@dataclass(frozen=True)
+class Sent:
+    """One output of a policy or a person; times in seconds from the start of the episode."""
+
+    stamp: float
+    published: float
+    source: int
+    policy: str
+    rows: np.ndarray
+    """(horizon, dimension) or (dimension,)"""
+    sequence: int = 0
+    chunk: bool = False
+    """Whether the chunker made a chunk of it."""
+    error: str = ""
+
+
 @dataclass
 class Demonstration:
     """One episode; every function may be replaced to put a fault in.  Times in seconds from its start."""
@@ -53,6 +69,10 @@ class Demonstration:
     interventions: Sequence[tuple[float, str]] = ()
     encode: Callable[[np.ndarray], tuple[str, bytes]] | None = None
     """Pixels to (format, bytes): cameras are recorded encoded."""
+    sent: Sequence[Sent] | None = None
+    """Who sent what, instead of one action or chunk a step."""
+    changes: Sequence[tuple[float, int]] = ()
+    """(time, source) of who is in charge from then on."""
     lag: dict[str, float] = field(default_factory=dict)
     """Seconds that a camera's frames, or the `joint state`, lie behind the observation."""
 
@@ -97,7 +117,24 @@ class Demonstration:
             items = [{"action": 0, "reason": reason}]
             add("safety", t, "/vla/safety_status", "vla_ros/SafetyStatus", interventions=items)
         space = self.contract.action_space
-        for k in range(int(self.seconds * space.rate)):
+        for t, who in self.changes:
+            # what was said before the recording is in it from its beginning
+            add("authority", max(t, 0.0), "/vla/authority", "vla_ros/Authority", False, source=who,
+                header={"stamp": time_fields(at(start + self.shift("authority", t)))})  # fmt: skip
+        for one in self.sent or ():
+            header = {"stamp": time_fields(at(start + self.shift(f"of {one.policy}", one.stamp)))}
+            left = time_fields(at(start + self.shift(f"of {one.policy}", one.published)))
+            rows = np.atleast_2d(one.rows)
+            add(
+                "actions", one.published, "/vla/policy_output", "vla_ros/PolicyOutput", False, header=header,
+                policy=one.policy, source=one.source, action_space=space.name, horizon=rows.shape[0],
+                dimension=rows.shape[1], values=np.float32(rows).astype(float).ravel(), published=left,
+                sequence=one.sequence, error=one.error,
+            )  # fmt: skip
+            if one.chunk:
+                add("chunks", one.published + 0.001, "/vla/action_chunk", "vla_ros/ActionChunk", False,
+                    header=header, source=one.source, sequence=one.sequence)  # fmt: skip
+        for k in range(int(self.seconds * space.rate) if self.sent is None else 0):
             t = k * space.period
             rows = np.atleast_2d(self.action_at(k)) if self.chunk is None else self.chunk(k)
             published = time_fields(at(start + self.shift("actions", t)))

@@ -18,6 +18,7 @@ from late_machine import Lateness
 
 from vla_ros import msg
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions
+from vla_ros.data.audit import Level
 from vla_ros.nodes.conversions import to_stamp
 from vla_ros.nodes.episode import Outcome
 
@@ -137,3 +138,60 @@ def test_taking_over_from_a_policy_and_handing_back(tmp_path: Path) -> None:
         first = next(c for c in reversed(heard.chunks) if c.source == msg.Authority.POLICY)
         assert (first.header.stamp.sec, first.header.stamp.nanosec) >= (changed.sec, changed.nanosec)
         assert drive.until(lambda: heard.status[-1].moving)
+
+
+def test_a_correction_becomes_data(tmp_path: Path) -> None:
+    """A slow policy, taken over from and handed back to, that succeeds: usable, and marked step by step."""
+    from vla_ros.data.audit import audit_bag
+    from vla_ros.data.audit.look import TOO_SLOW, Look
+    from vla_ros.data.conversion import Options, convert
+    from vla_ros.data.open import bags_in, open_dataset
+
+    options = GraphOptions(
+        robot="widowx", policy="visual_servo", policy_delay=0.3, timeout=90.0, seed=3,
+        record=str(tmp_path / "bags"),
+    )  # fmt: skip
+    with driven(tmp_path, options, TeleopOptions(task="pick", with_policy=True)) as drive:
+        heard, keys = drive.heard, drive.keys
+        drive.start_episode()
+        assert drive.until(lambda: len(heard.chunks) > 3 and heard.status[-1].moving)
+        for _ in range(2):
+            keys.tap("t")
+            assert drive.until(lambda: heard.authority[-1].source == msg.Authority.PERSON)
+            keys.hold("r", 1.0)
+            time.sleep(0.6)
+            keys.tap("h")
+            assert drive.until(lambda: heard.authority[-1].source == msg.Authority.POLICY)
+            assert drive.until(lambda: heard.chunks[-1].source == msg.Authority.POLICY)
+        assert drive.until(lambda: heard.episodes[-1].outcome != Outcome.RUNNING, 60.0)
+        assert heard.episodes[-1].outcome == Outcome.SUCCESS, heard.episodes[-1].reason
+        time.sleep(1.0)
+        changes = [(to_stamp(m.header.stamp), m.source) for m in heard.authority]
+    (bag,) = bags_in(tmp_path / "bags")
+    looks: list[Look] = []
+    audit = audit_bag(bag, visit=lambda look, episode: looks.append(look))
+    (episode,) = audit.episodes.values()
+    # What this machine was too slow for is not the subject: how often cameras and joints came.
+    wrong = [
+        f.sentence
+        for f in (*audit.findings, *episode.findings)
+        if f.level is Level.FAIL and f.advice != TOO_SLOW
+    ]
+    assert not wrong, wrong
+    assert not episode.values("order") and episode.outcome == "success"
+    # Refused answers lie between the person's steps, with older stamps: else this shows nothing.
+    sent = [(o.published, o.stamp, o.source) for o in looks[0].record.outputs]
+    older = [b for a, b in zip(sent, sent[1:], strict=False) if b[1] < a[1] and b[2] != a[2]]
+    assert older
+    person = [
+        next(who for since, who in reversed(changes) if since <= stamp) == msg.Authority.PERSON
+        for stamp in looks[0].steps.stamps
+    ]
+    assert looks[0].steps.person.tolist() == person and 6 < sum(person) < len(person)
+    source = open_dataset(bag)
+    assert source.steps(0) == len(person)
+    for kind in ("lerobot", "rlds"):
+        convert(source, tmp_path / kind, kind, Options(workers=1, accept_failed=audit.failed))
+        made = open_dataset(tmp_path / kind).episode(0)
+        assert made.extra["is_intervention"].reshape(-1).tolist() == person, kind
+        assert made.metadata["outcome"] == "success" and made.is_terminal[-1]

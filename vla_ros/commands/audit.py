@@ -10,8 +10,19 @@ from rich.text import Text
 
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
-from vla_ros.data.audit import AuditRules, BagAudit, EpisodeAudit, Finding, Level, audit_bag, load_rules
+from vla_ros.data.audit import (
+    AuditRules,
+    AuditSummary,
+    BagAudit,
+    EpisodeAudit,
+    Finding,
+    Level,
+    audit_bag,
+    load_rules,
+)
 from vla_ros.data.audit.audit import Visitor
+from vla_ros.data.audit.finding import joined
+from vla_ros.data.open import bags_in, discarded_in
 from vla_ros.errors import DataError, VlaRosError
 
 STYLES = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -19,10 +30,17 @@ WORDS = {Level.PASS: "usable", Level.WARN: "remarks", Level.FAIL: "not usable"}
 FAILED = 1
 
 
-def audit(paths: Sequence[Path], html: Path | None, json_path: Path | None, rules_path: Path | None) -> int:
-    """Audit bags and folders of bags; exit status 1 when any fails.  Raises `VlaRosError`."""
+def audit(
+    paths: Sequence[Path], html: Path | None, json_path: Path | None, rules_path: Path | None,
+    discarded: bool = False,
+) -> int:  # fmt: skip
+    """Audit bags and folders of bags; exit status 1 when any fails.  Raises `VlaRosError`.
+
+    `discarded`: also those that a person discarded.
+    """
     rules = load_rules(rules_path) if rules_path is not None else AuditRules()
-    bags = [bag for path in paths for bag in find_bags(path)]
+    bags = [bag for path in paths for bag in find_bags(path, discarded)]
+    left_out = 0 if discarded else sum(discarded_in(path) for path in paths)
     console = Console()
     audits: list[BagAudit] = []
     unreadable: list[str] = []
@@ -39,6 +57,7 @@ def audit(paths: Sequence[Path], html: Path | None, json_path: Path | None, rule
             audits.append(audit_bag(bag, rules, pictures=html is not None, visit=visit))
         except VlaRosError as error:
             unreadable.append(f"{shown(bag)}: not usable: {error}")
+    summary = AuditSummary(audits, unreadable, left_out)
     if len(bags) > 1:
         console.print(_summary(audits))
     for result in audits:
@@ -49,42 +68,33 @@ def audit(paths: Sequence[Path], html: Path | None, json_path: Path | None, rule
             _say(console, result)
     for sentence in unreadable:
         console.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
-    if len(bags) > 1:
-        levels = [result.level for result in audits]
-        good, fair = levels.count(Level.PASS), levels.count(Level.WARN)
-        console.print(
-            f"{len(bags)} bags: {good} usable, {fair} with remarks, {len(bags) - good - fair} not usable.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+    if len(bags) > 1 or left_out:
+        advice = " --discarded audits them too." if left_out else ""
+        console.print(summary.sentence() + advice, highlight=False, markup=False, soft_wrap=True)
     if json_path is not None:
-        write_json(json_path, {"bags": [a.to_json() for a in audits], "unreadable": unreadable})
+        write_json(json_path, summary.to_json())
     if html is not None:
         from vla_ros.evaluation.audit_page import audit_page
 
         try:
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(audit_page(audits, unreadable, rules, pages), encoding="utf-8")
+            html.write_text(audit_page(summary, rules, pages), encoding="utf-8")
         except OSError as error:
             raise DataError(f"{html} cannot be written: {error.strerror or error}.") from error
         console.print(f"The page is {shown(html)}.", highlight=False, soft_wrap=True)
-    return FAILED if unreadable or any(result.failed for result in audits) else 0
+    return FAILED if summary.failed else 0
 
 
-def find_bags(path: Path) -> list[Path]:
+def find_bags(path: Path, discarded: bool = False) -> list[Path]:
     """The bag itself, or every bag in a folder of bags (and of folders of bags).  Raises `DataError`."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; a bag is a folder with an .mcap file, or that file.")
-    if path.is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3")):
-        return [path]
-    # Hidden folders hold what a recorder has not finished.
-    found = sorted(
-        {
-            file.parent
-            for file in path.rglob("*.mcap")
-            if not any(part.startswith(".") for part in file.relative_to(path).parts)
-        }
-    )
+    if path.is_dir() and any(path.glob("*.db3")):
+        return [path]  # the audit says why it is not read
+    found = bags_in(path, discarded)
+    if not found and (left := discarded_in(path)):
+        raise DataError(f"{path} holds no bag but {left} discarded; --discarded audits them.")
     if not found:
         raise DataError(f"{path} is not a bag and holds none: no .mcap file in it or below it.")
     return found
@@ -96,15 +106,15 @@ def _summary(audits: Sequence[BagAudit]) -> Table:
         words = name in ("bag", "verdict")
         table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=name != "bag")
     for result in audits:
-        levels = [episode.level for episode in result.episodes.values()]
+        levels = [episode.level for episode in result.taken]
         table.add_row(
             "/".join(result.path.parts[-2:]),
             f"[{STYLES[result.level]}]{WORDS[result.level]}[/]",
             str(len(levels)),
             str(levels.count(Level.FAIL)),
             str(levels.count(Level.WARN)),
-            str(sum(episode.steps for episode in result.episodes.values())),
-            f"{sum(episode.seconds for episode in result.episodes.values()):.1f}",
+            str(sum(episode.steps for episode in result.taken)),
+            f"{sum(episode.seconds for episode in result.taken):.1f}",
         )
     return table
 
@@ -131,8 +141,6 @@ def _checks(episode: EpisodeAudit) -> Table:
         mark = {Level.PASS: "pass", Level.WARN: "warn", Level.FAIL: "FAIL"}[level]
         told = [f for f in findings if f.level is level and (level is not Level.PASS or f is findings[0])]
         rest = len(findings) - len(told)
-        text = "\n".join(finding.sentence for finding in told) + (
-            f" (+{rest} alike or better)" if rest else ""
-        )
+        text = joined(told, "\n") + (f" (+{rest} alike or better)" if rest else "")
         table.add_row(check, Text(mark, style=STYLES[level]), Text(text))
     return table

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
-from vla_ros.data.bag import bag_files, read_bag, repair_bag
+from vla_ros.data.bag import bag_files, bag_folder, read_bag, repair_bag
 from vla_ros.data.bag_info import BagInfo, bag_info
 from vla_ros.data.mcap import McapFile
 from vla_ros.errors import DataError
@@ -21,6 +21,7 @@ _SHORT = ("vla_ros_version", "episode_id", "task", "instruction", "started")
 
 def info(path: Path, as_json: bool) -> None:
     """Print what a bag holds.  Raises `DataError`."""
+    path = bag_folder(path)
     found = bag_info(path)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -52,6 +53,7 @@ def info(path: Path, as_json: bool) -> None:
 
 def repair(path: Path, output: Path | None) -> None:
     """Save what is whole in a bag into a new folder; the bag itself stays as it is.  Raises `DataError`."""
+    path = bag_folder(path)
     bag_files(path)
     target = output or path.with_name(f"{path.stem if path.is_file() else path.name}_repaired")
     if target.exists():

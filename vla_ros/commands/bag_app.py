@@ -25,17 +25,20 @@ def audit(
     rules: Annotated[
         Path | None, typer.Option("--rules", help="YAML of limits that differ from the defaults.")
     ] = None,
+    discarded: Annotated[
+        bool, typer.Option("--discarded", help="Audit what lies in folders named 'discarded' too.")
+    ] = False,
 ) -> None:
     """Is what was recorded fit to learn from?  Status 1 when a bag is not."""
     from vla_ros.commands.audit import audit as work
 
-    raise typer.Exit(work(bags, html, json_path, rules))
+    raise typer.Exit(work(bags, html, json_path, rules, discarded))
 
 
 @app.command()
 @plain_errors
 def info(
-    bag: Annotated[Path, typer.Argument(help="Bag folder or .mcap file, closed or not.")],
+    bag: Annotated[Path, typer.Argument(help="Bag folder, .mcap file or folder of a run; closed or not.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a bag holds: topics, rates, episodes, contract, how images are kept."""

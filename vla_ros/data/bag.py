@@ -30,6 +30,10 @@ from vla_ros.errors import DataError
 
 METADATA_TOPIC = "/vla/metadata"
 """Latched std_msgs/String: one JSON object of what the bag was made with; survives a killed recorder."""
+RUN_BAG = "bag"
+"""Name of the bag in the folder of a run."""
+DISCARDED = "discarded"
+"""Folder beside the bags of those that a person wants not to be used."""
 CONCLUSION = "end."
 """Prefix of the texts in the bag's custom data that were known at its end only."""
 
@@ -257,15 +261,46 @@ def repair_bag(source: Path, target: Path) -> Counter[str]:
         return writer.counts
 
 
-def bag_files(path: Path) -> list[Path]:
-    """The .mcap files of a bag folder in order, or the file itself.  Raises `DataError`."""
+def bag_folder(path: Path) -> Path:
+    """The bag that a path means: itself, or of the folder of a run the folder `bag` in it."""
     path = Path(path)
+    inside = path / RUN_BAG
+    return inside if not _holds_bag(path) and _holds_bag(inside) else path
+
+
+def bags_below(path: Path, discarded: bool = False) -> list[Path]:
+    """The bags in a folder and the folders below it, in the order of their names.
+
+    Hidden folders are unfinished and left alone, and so is what a person discarded, unless it is asked for
+    or `path` itself is such a folder.
+    """
+    left_out = () if discarded else (DISCARDED,)
+    return sorted(
+        {
+            file.parent
+            for file in Path(path).rglob("*.mcap")
+            if not any(part.startswith(".") or part in left_out for part in file.relative_to(path).parts)
+        }
+    )
+
+
+def _holds_bag(path: Path) -> bool:
+    return path.is_dir() and (any(path.glob("*.mcap")) or any(path.glob("*.db3")))
+
+
+def bag_files(path: Path) -> list[Path]:
+    """The .mcap files of what `bag_folder` finds, in order, or the file itself.  Raises `DataError`."""
+    path = bag_folder(path)
     if path.is_dir():
         files = sorted(path.glob("*.mcap"), key=_natural)
         if files:
             return files
         if any(path.glob("*.db3")):
             raise DataError(f"{path} is a bag in SQLite; only MCAP is read (`ros2 bag convert` makes one).")
+        below = bags_below(path, discarded=True)
+        if below:
+            count = "one bag" if len(below) == 1 else f"{len(below)} bags, name one of them"
+            raise DataError(f"{path} is not a bag but a folder that holds {count}: {below[0]}.")
         raise DataError(f"{path} is not a bag: the folder has no .mcap file.")
     if not path.exists():
         raise DataError(f"{path} does not exist; a bag is a folder with an .mcap file, or that file.")

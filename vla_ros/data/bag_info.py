@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla_ros.data.bag import METADATA_TOPIC, bag_files, bag_metadata, closing_metadata
+from vla_ros.data.bag import METADATA_TOPIC, bag_files, bag_folder, bag_metadata, closing_metadata
 from vla_ros.data.mcap import McapFile
 from vla_ros.data.message_types import MessageTypes
 from vla_ros.data.recorded_topics import EPISODE_STATUS
@@ -92,7 +92,7 @@ class BagInfo:
 
 def bag_info(path: Path) -> BagInfo:
     """Read a bag folder or file, closed or not.  Raises `DataError` when it is none or is empty."""
-    info = BagInfo(Path(path))
+    info = BagInfo(bag_folder(path))
     files = [McapFile(name) for name in bag_files(path)]
     info.size = sum(file.path.stat().st_size for file in files)
     info.indexed = info.path.is_file() or (info.path / "metadata.yaml").is_file()

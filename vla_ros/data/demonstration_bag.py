@@ -17,16 +17,16 @@ from vla_ros.actions import rotations
 from vla_ros.actions.encode import encode, exact
 from vla_ros.contract import Contract
 from vla_ros.data.bag_index import BagIndex
-from vla_ros.data.demonstration import Given, Step, newest, steps_of
+from vla_ros.data.demonstration import CLOCK_SET, Change, Given, Step, newest, set_back, steps_of
 from vla_ros.data.episode import Episode
 from vla_ros.data.frames import Frames
 from vla_ros.data.message_types import stamp_of
-from vla_ros.data.recorded_topics import EPISODE_STATUS, OBSERVATION
+from vla_ros.data.recorded_topics import AUTHORITY, EPISODE_STATUS, OBSERVATION
 from vla_ros.errors import ActionError, DataError
 from vla_ros.types import ActionKind, Array, Pose
 
 OUTPUT, CHUNK = "/vla/policy_output", "/vla/action_chunk"
-WANTED = frozenset({EPISODE_STATUS, OBSERVATION, OUTPUT, CHUNK})
+WANTED = frozenset({EPISODE_STATUS, OBSERVATION, OUTPUT, CHUNK, AUTHORITY})
 OUTCOMES = {2: "success", 3: "failure", 4: "aborted", 5: "discarded"}
 _RUNNING, _PERSON = 1, 1
 LEAD = 1_000_000_000
@@ -64,10 +64,14 @@ def demonstrations(index: BagIndex, contract: Contract) -> list[Demonstration]:
             raise DataError(f"{index.path} has no topic {topic}; it holds no demonstrations.")
     found = _stretches(index)
     period = round(1e9 * contract.action_space.period)
+    changes: list[Change] = []
     for topic, _, message in index.small:
         if topic == EPISODE_STATUS or topic not in WANTED:
             continue
         stamp = stamp_of(message.header.stamp)
+        if topic == AUTHORITY:
+            changes.append(Change(stamp, int(message.source)))
+            continue
         owner = next((d for d in found if d.start <= stamp and (d.end is None or stamp <= d.end)), None)
         if owner is None:
             continue
@@ -79,14 +83,12 @@ def demonstrations(index: BagIndex, contract: Contract) -> list[Demonstration]:
         else:
             owner.observations.append(message)
     for one in found:
-        _check_clock(index, OBSERVATION, one, one.observations)
-        _check_clock(index, OUTPUT, one, one.outputs)
-        given = [
-            Given(stamp_of(m.header.stamp), stamp_of(m.published), int(m.horizon), int(m.sequence))
-            for m in one.outputs
-        ]
+        _check_clock(index, OBSERVATION, one, [stamp_of(m.header.stamp) for m in one.observations])
+        _check_senders(index, one)
+        given = [_given(message) for message in one.outputs]
         last = max((g.stamp + g.horizon * period for g in given), default=one.start)
-        one.plan, one.gap = steps_of(given, period, one.end if one.end is not None else last)
+        end = one.end if one.end is not None else last
+        one.plan, one.gap = steps_of(given, period, end, changes, one.chunks or None)
         one.plan = _seen_from(one)
         if not one.plan:
             raise DataError(f"{_where(index, one)} has no steps: no action on {OUTPUT}.")
@@ -180,14 +182,36 @@ def _stretches(index: BagIndex) -> list[Demonstration]:
     return found
 
 
-def _check_clock(index: BagIndex, topic: str, one: Demonstration, messages: Sequence[Any]) -> None:
-    stamps = [stamp_of(message.header.stamp) for message in messages]
-    for before, after in zip(stamps, stamps[1:], strict=False):
-        if after < before:
-            raise DataError(
-                f"{_where(index, one)}: the stamps on {topic} go back from {before} to {after} ns; "
-                "the clock was set."
-            )
+def _given(message: Any) -> Given:
+    stamp = stamp_of(message.header.stamp)
+    published = stamp_of(message.published) or stamp
+    return Given(stamp, published, int(message.horizon), int(message.sequence), int(message.source))
+
+
+def _check_senders(index: BagIndex, one: Demonstration) -> None:
+    """Each sender's stamps go on; those of a policy that is refused are older than the person's beside them.
+
+    Raises `DataError` when a clock was set.
+    """
+    stamps: dict[tuple[int, str], list[int]] = {}
+    for message in one.outputs:
+        sender = int(message.source), str(message.policy)
+        stamps.setdefault(sender, []).append(stamp_of(message.header.stamp))
+    for (_, name), times in stamps.items():
+        _check_clock(index, f"{OUTPUT} of {name}" if len(stamps) > 1 else OUTPUT, one, times)
+    if len(stamps) > 1:
+        left = [_given(message).published for message in one.outputs]
+        _check_clock(index, OUTPUT, one, left, CLOCK_SET)
+
+
+def _check_clock(
+    index: BagIndex, topic: str, one: Demonstration, times: Sequence[int], tolerance: int = 0
+) -> None:
+    for before, after in set_back(times, tolerance)[:1]:
+        raise DataError(
+            f"{_where(index, one)}: the stamps on {topic} go back from {before} to {after} ns; "
+            "the clock was set."
+        )
 
 
 def _images(index: BagIndex, seen: Sequence[Any], contract: Contract, where: str) -> Mapping[str, Frames]:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vla_ros.data.bag import DISCARDED
 from vla_ros.data.message_types import MessageTypes
 from vla_ros.data.recorded_topics import EPISODE_STATUS, RecordedTopic
 from vla_ros.data.recording import Recording
@@ -27,8 +28,6 @@ PRE_ROLL = 1.0
 """Seconds before an episode that its bag holds."""
 POST_ROLL = 0.5
 """Seconds behind its end."""
-DISCARDED = "discarded"
-"""Folder beside the bags of those that a person wants not to be used."""
 _LOCK = ".recorder.lock"
 _RUNNING, _DISCARDED = 1, 5
 _OUTCOMES = {2: "success", 3: "failure", 4: "aborted", 5: "discarded"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vla_ros.data.bag import bags_below
 from vla_ros.data.dataset import Dataset
 from vla_ros.errors import DataError
 
@@ -13,8 +14,8 @@ SUFFIX = ".mcap"
 def open_dataset(path: Path) -> Dataset:
     """Open a bag, an .mcap file, a folder of bags, an RLDS folder or a LeRobot v3 folder.
 
-    Every episode is listed, whatever its outcome (`Episode.metadata["outcome"]`); a conversion leaves out the
-    discarded ones.  Raises `DataError` when it is none of these, or broken.
+    Every episode is listed, whatever its outcome (`Episode.metadata["outcome"]`), but for the bags in folders
+    named `discarded`.  Raises `DataError` when it is none of these, or broken.
     """
     path = Path(path)
     if not path.exists():
@@ -29,6 +30,10 @@ def open_dataset(path: Path) -> Dataset:
 
             return RldsDataset(path)
     bags = bags_in(path)
+    if not bags and (left := discarded_in(path)):
+        raise DataError(
+            f"{path} holds no demonstrations but {left} discarded; name the folder `discarded` to take them."
+        )
     if not bags:
         raise DataError(
             f"{path} holds no demonstrations: no .mcap file, no features.json (RLDS), no meta/info.json "
@@ -39,14 +44,17 @@ def open_dataset(path: Path) -> Dataset:
     return BagDataset(path, bags)
 
 
-def bags_in(path: Path) -> list[Path]:
-    """The bags of a path in the order of their names; hidden folders are unfinished and left alone."""
+def bags_in(path: Path, discarded: bool = False) -> list[Path]:
+    """The bags of a path in the order of their names: the path itself, or those below it.
+
+    `discarded`: also those that a person discarded; see `bags_below`.
+    """
+    path = Path(path)
     if path.is_file() or any(path.glob(f"*{SUFFIX}")):
         return [path]
-    return sorted(
-        {
-            file.parent
-            for file in path.rglob(f"*{SUFFIX}")
-            if not any(part.startswith(".") for part in file.relative_to(path).parts)
-        }
-    )
+    return bags_below(path, discarded)
+
+
+def discarded_in(path: Path) -> int:
+    """How many bags `bags_in` leaves out because a person discarded them."""
+    return len(bags_in(path, True)) - len(bags_in(path))

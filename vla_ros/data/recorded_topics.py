@@ -10,6 +10,7 @@ from vla_ros.errors import ConfigurationError
 
 OBSERVATION = "/vla/observation"
 EPISODE_STATUS = "/vla/episode_status"
+AUTHORITY = "/vla/authority"
 _QUALITIES = ("reliable", "best_effort", "latched")
 
 
@@ -58,7 +59,7 @@ def contract_topics(contract: Contract, clock: bool = False) -> list[RecordedTop
         ("/vla/instruction", "std_msgs/String", "latched"),
         ("/vla/control_events", "std_msgs/String", "latched"),
         ("/simulator/scene", "std_msgs/String", "latched"),
-        ("/vla/authority", "vla_ros/Authority", "latched"),
+        (AUTHORITY, "vla_ros/Authority", "latched"),
         (EPISODE_STATUS, "vla_ros/EpisodeStatus", "reliable"),
         ("/simulator/episode_status", "vla_ros/EpisodeStatus", "reliable"),
         ("/diagnostics", "diagnostic_msgs/DiagnosticArray", "reliable"),

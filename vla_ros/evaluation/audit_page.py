@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.data.audit import AuditRules, BagAudit, EpisodeAudit, Finding, Level
+from vla_ros.data.audit import AuditRules, AuditSummary, BagAudit, EpisodeAudit, Finding, Level
 from vla_ros.data.audit.check_actions import clip_marks
 from vla_ros.data.audit.check_images import frozen_stretches
 from vla_ros.data.audit.finding import VERDICTS, worst
@@ -28,23 +28,22 @@ LEAST = 10
 """Messages that this time holds at least."""
 
 
-def audit_page(
-    audits: Sequence[BagAudit], unreadable: Sequence[str], rules: AuditRules, episodes: Iterable[str]
-) -> str:
+def audit_page(summary: AuditSummary, rules: AuditRules, episodes: Iterable[str]) -> str:
     """The whole page; `episodes` are the sections made by `episode_section`."""
-    every = [episode for audit in audits for episode in audit.episodes.values()]
-    levels = [episode.level for episode in every]
+    audits, counts = summary.audits, summary.verdicts
+    numbers = [
+        ("bags", summary.bags),
+        ("usable", counts[Level.PASS]),
+        ("with remarks", counts[Level.WARN]),
+        ("not usable", counts[Level.FAIL]),
+        ("episodes", len(summary.episodes)),
+    ]
+    if summary.discarded:
+        numbers.append(("discarded, left out", summary.discarded))
     parts = [
-        cards(
-            [
-                ("episodes", str(len(every))),
-                ("usable", str(levels.count(Level.PASS))),
-                ("with remarks", str(levels.count(Level.WARN))),
-                ("not usable", str(levels.count(Level.FAIL) + len(unreadable))),
-            ]
-        ),
-        _bags(audits, unreadable),
-        _frequent(every),
+        cards([(name, str(number)) for name, number in numbers]),
+        _bags(audits, summary.unreadable),
+        _frequent(summary.episodes),
         *episodes,
         _limits(rules),
     ]
@@ -78,9 +77,9 @@ def _bags(audits: Sequence[BagAudit], unreadable: Sequence[str]) -> str:
         [
             bag_label(audit.path),
             VERDICTS[audit.level],
-            str(len(audit.episodes)),
-            str(sum(episode.steps for episode in audit.episodes.values())),
-            f"{sum(episode.seconds for episode in audit.episodes.values()):.1f}",
+            str(len(audit.taken)),
+            str(sum(episode.steps for episode in audit.taken)),
+            f"{sum(episode.seconds for episode in audit.taken):.1f}",
         ]
         for audit in audits
     ]
@@ -135,15 +134,15 @@ def _rates(look: Look) -> str:
     """Messages a second in a window that slides over the episode, the nominal rate dashed."""
     signals = []
     begin, end = look.edges
-    for name, stream in look.record.streams.items():
-        if not stream.needed or (name == "actions" and look.record.imported):
+    for name, stream in look.streams.items():
+        if not stream.needed or (name in look.senders and look.record.imported):
             continue
         stamps = (np.sort(stream.stamps) - begin) / NANOSECONDS
         period = look.stream_period(stream)
         window = max(WINDOW, LEAST * period)
         times = np.arange(0.0, max((end - begin) / NANOSECONDS - window, 0.0) + 1e-9, window / 4)
         counts = np.searchsorted(stamps, times + window) - np.searchsorted(stamps, times)
-        nominal = [1.0 / period] if period and (stream.rate or name == "actions") else []
+        nominal = [1.0 / period] if period and (stream.rate or name in look.senders) else []
         signals.append(Signal(name, times + window / 2, counts / window, limits=nominal, floor=0.0))
     return signals_figure(signals, look.record.seconds, (), "Rates of the streams")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vla_ros.data.audit.check_content import outcome_finding
 from vla_ros.data.audit.checks import CHECKS, Check
-from vla_ros.data.audit.finding import VERDICTS, Finding, Level, verdict, worst
+from vla_ros.data.audit.finding import VERDICTS, Finding, Level, joined, verdict, worst
 from vla_ros.data.audit.look import Look
 from vla_ros.data.audit.rules import AuditRules
 from vla_ros.data.audit.scan import EPISODE_TOPIC, Scan, contract_of
@@ -37,6 +37,11 @@ class EpisodeAudit:
     def level(self) -> Level:
         """The worst of the findings."""
         return worst(self.findings)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether conversion leaves it out by default, whatever was found."""
+        return self.outcome in LEFT_OUT
 
     @property
     def failed(self) -> bool:
@@ -78,10 +83,14 @@ class BagAudit:
     """From the first to the last recording time."""
 
     @property
+    def taken(self) -> list[EpisodeAudit]:
+        """The episodes that conversion takes by default."""
+        return [episode for episode in self.episodes.values() if not episode.left_out]
+
+    @property
     def level(self) -> Level:
         """The worst of the bag and of the episodes that conversion takes."""
-        of_episodes = (e.level for e in self.episodes.values() if e.outcome not in LEFT_OUT)
-        return max((worst(self.findings), *of_episodes))
+        return max((worst(self.findings), *(episode.level for episode in self.taken)))
 
     @property
     def verdict(self) -> str:
@@ -99,12 +108,11 @@ class BagAudit:
         if level is Level.PASS:
             count = len(self.episodes)
             return f"{shown}: usable, {count} episode{'s' * (count != 1)}."
-        said = [f.sentence for f in self.findings if f.level is level]
-        for episode in self.episodes.values():
-            if episode.outcome not in LEFT_OUT:
-                wrong = [f.sentence for f in episode.findings if f.level is level]
-                said += [f"Episode {episode.episode_id}: {' '.join(wrong)}"] if wrong else []
-        return f"{shown}: {self.verdict}: {' '.join(said)}"
+        said = [joined([f for f in self.findings if f.level is level])]
+        for episode in self.taken:
+            wrong = joined([f for f in episode.findings if f.level is level])
+            said += [f"Episode {episode.episode_id}: {wrong}"] if wrong else []
+        return f"{shown}: {self.verdict}: {' '.join(text for text in said if text)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON."""
@@ -147,7 +155,7 @@ def audit_bag(
     except DataError as error:
         contract = None
         found.append(Finding("contract", Level.FAIL, str(error)))
-    scan = Scan(path, contract, rules, pictures)
+    scan = Scan(path, contract, rules, pictures, "scene" in metadata)
     episodes: dict[str, EpisodeAudit] = {}
     imported = 0
     try:

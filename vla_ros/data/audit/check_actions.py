@@ -20,7 +20,7 @@ ROUNDING = 1e-6
 
 def check_action_space(look: Look) -> Iterator[Finding]:
     """All actions speak the contract's action space, with its dimension."""
-    outputs = [output for output in look.record.outputs if not output.error]
+    outputs = [output for output in look.carried_out if not output.error]
     space, imported = look.space, look.record.imported
     names = {output.space for output in outputs}
     if space is not None and names - {space.name}:
@@ -53,7 +53,7 @@ def check_action_space(look: Look) -> Iterator[Finding]:
 
 def check_finite(look: Look) -> Iterator[Finding]:
     """No NaN and no infinity in actions, joint states or observations."""
-    outputs = look.record.outputs
+    outputs = look.carried_out
     bad = [k for k, output in enumerate(outputs) if not np.isfinite(output.values).all()]
     if bad:
         first = outputs[bad[0]]
@@ -79,7 +79,7 @@ def check_grid(look: Look) -> Iterator[Finding]:
     steps, rules, period = look.steps, look.rules, look.period
     if len(steps) < 2 or not period:
         return
-    found = grid(steps.stamps, period, rules.grid_tolerance)
+    found = grid(steps.stamps, period, rules.grid_tolerance, steps.begins)
     missing, hole = found.missing, found.longest_hole
     share = missing / found.steps
     level = max(rules.missing_steps.above(share), rules.missing_run.above(hole / period - 1e-6))

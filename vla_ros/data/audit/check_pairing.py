@@ -22,18 +22,19 @@ def check_skew(look: Look) -> Iterator[Finding]:
             apart.setdefault("joint state", []).append((seen.joints - seen.stamp) / NANOSECONDS)
     for name, values in apart.items():
         rules = look.rules.joint_skew if name == "joint state" else look.rules.camera_skew
-        yield _skew(name, np.abs(values), rules, look.period)
+        advice = look.remedy("synchronise the clocks or trigger together")
+        yield _skew(name, np.abs(values), rules, look.period, advice)
 
 
-def _skew(name: str, apart: Array, rules: Bounds, period: float) -> Finding:
+def _skew(name: str, apart: Array, rules: Bounds, period: float, advice: str) -> Finding:
     p50, p95, most = (float(v) for v in (*np.percentile(apart, (50, 95)), apart.max()))
     level = rules.above(p95 / period - 1e-6) if period else Level.PASS
     said = [f"{round(1e3 * v, 3):.3g} ms" for v in (p50, p95, most)]
     text = f"{name}: p50 {said[0]}, p95 {said[1]}, at most {said[2]} from the image"
     if level is not Level.PASS:
         limit = (rules.fail if level is Level.FAIL else rules.warn) or 0.0
-        text += f", allowed are {1e3 * limit * period:.3g} ms: synchronise the clocks or trigger together"
-    return Finding("skew", level, f"{text}.", name, p95)
+        text += f", allowed are {1e3 * limit * period:.3g} ms: {advice}"
+    return Finding("skew", level, f"{text}.", name, p95, advice if level is not Level.PASS else "")
 
 
 def check_unpaired(look: Look) -> Iterator[Finding]:

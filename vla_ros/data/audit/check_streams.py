@@ -8,6 +8,7 @@ from vla_ros.data.audit.finding import Finding, Level
 from vla_ros.data.audit.look import Look
 from vla_ros.data.audit.record import Stream
 from vla_ros.data.audit.timing import Timing
+from vla_ros.data.demonstration import CLOCK_SET, set_back
 
 
 def check_present(look: Look) -> Iterator[Finding]:
@@ -26,19 +27,20 @@ def check_rate(look: Look) -> Iterator[Finding]:
     rules = look.rules.rate
     for name, stream, t in _timed(look):
         period = look.stream_period(stream)
-        if name == "actions" or not stream.rate or not stream.needed:
+        if name in look.senders or not stream.rate or not stream.needed:
             continue
         rate = true_rate(look, name)
         share = rate * period
-        level = rules.below(share)
+        level, advice = rules.below(share), ""
         text = f"{name}: {rate:.4g} messages a second of {stream.rate:g} ({100 * share:.0f} %)"
         if level is not Level.PASS:
             text += f", at least {_percent(rules.warn, rules.fail, level)} are wanted"
-            text += f"; {t.lost} are missing: look at the device, the network and the recorder's drops"
+            advice = look.remedy("look at the device, the network and the recorder's drops")
+            text += f"; {t.lost} are missing: {advice}"
         elif share > 1.2:
             level = Level.WARN
             text += ", more than the contract says; correct the rate there, or look for a second publisher"
-        yield Finding("rate", level, f"{text}.", name, rate)
+        yield Finding("rate", level, f"{text}.", name, rate, advice)
 
 
 def true_rate(look: Look, name: str) -> float:
@@ -52,19 +54,18 @@ def check_gaps(look: Look) -> Iterator[Finding]:
     """The longest silence, in action periods."""
     rules = look.rules.gap
     for name, stream, t in _timed(look):
-        if name == "actions" or not look.period or not stream.needed:
+        if name in look.senders or not look.period or not stream.needed:
             continue
         own = look.stream_period(stream)
-        level = rules.above(t.longest_gap / look.period - 1e-6) if t.gaps else Level.PASS
+        level, advice = rules.above(t.longest_gap / look.period - 1e-6) if t.gaps else Level.PASS, ""
         text = f"{name}: longest gap {_ms(t.longest_gap)} at {look.at(t.gap_start):.1f} s"
         if t.gaps:
             text += f", {t.gaps} beyond {_ms(look.rules.gap_periods * own)}"
         if level is not Level.PASS:
             most = rules.fail if level is Level.FAIL else rules.warn
-            text += (
-                f", allowed are {_ms((most or 0.0) * look.period)}: cut the episode there or record it again"
-            )
-        yield Finding("gaps", level, f"{text}.", name, t.longest_gap)
+            advice = look.remedy("cut the episode there or record it again")
+            text += f", allowed are {_ms((most or 0.0) * look.period)}: {advice}"
+        yield Finding("gaps", level, f"{text}.", name, t.longest_gap, advice)
 
 
 def check_lost(look: Look) -> Iterator[Finding]:
@@ -74,11 +75,12 @@ def check_lost(look: Look) -> Iterator[Finding]:
         if not (name.startswith("camera ") or name == "observations") or not stream.rate:
             continue
         share = t.lost / (t.count + t.lost)
-        level = rules.above(share)
+        level, advice = rules.above(share), ""
         text = f"{name}: about {t.lost} of {t.count + t.lost} messages are missing ({100 * share:.1f} %)"
         if level is not Level.PASS:
-            text += f", {100 * (rules.warn or 0.0):g} % are usual: look at cable, exposure time and drops"
-        yield Finding("lost", level, f"{text}.", name, share)
+            advice = look.remedy("look at cable, exposure time and drops")
+            text += f", {100 * (rules.warn or 0.0):g} % are usual: {advice}"
+        yield Finding("lost", level, f"{text}.", name, share, advice)
 
 
 def check_jitter(look: Look) -> Iterator[Finding]:
@@ -88,19 +90,21 @@ def check_jitter(look: Look) -> Iterator[Finding]:
         period = look.stream_period(stream)
         if t.count < 3 or not period or not stream.needed or name == "joint states":
             continue
-        if name == "actions" and not look.period:
+        if name in look.senders and not look.period:
             continue
-        level = rules.above(t.jitter[1] / period)
+        level, advice = rules.above(t.jitter[1] / period), ""
         p50, p95, p99 = (_ms(value) for value in t.jitter)
         text = f"{name}: jitter p50 {p50}, p95 {p95}, p99 {p99} at a period of {_ms(period)}"
         if level is not Level.PASS:
-            text += f", p95 should stay below {_ms((rules.warn or 0.0) * period)}: stamp at the exposure"
-        yield Finding("jitter", level, f"{text}.", name, t.jitter[1])
+            advice = look.remedy("answer once a period" if name in look.senders else "stamp at the exposure")
+            text += f", p95 should stay below {_ms((rules.warn or 0.0) * period)}: {advice}"
+        yield Finding("jitter", level, f"{text}.", name, t.jitter[1], advice)
 
 
 def check_order(look: Look) -> Iterator[Finding]:
     """Clocks do not run backwards, and stamps and recording times keep the same pace."""
     rules = look.rules
+    yield from _between_senders(look)
     for name, stream, t in _timed(look):
         level = rules.backwards.above(t.backwards)
         if level is not Level.PASS:
@@ -114,8 +118,23 @@ def check_order(look: Look) -> Iterator[Finding]:
             yield Finding(
                 "order", rules.clock_ratio.above(apart), subject=name, value=t.pace,
                 sentence=f"{name}: stamps run {t.pace:.2f} times as fast as the recording's clock, allowed "
-                f"are {100 * (rules.clock_ratio.warn or 0.0):g} % more or less; are the clocks synchronised?",
+                f"are {100 * (rules.clock_ratio.warn or 0.0):g} % more or less: "
+                f"{look.remedy('synchronise the clocks')}.",
             )  # fmt: skip
+
+
+def _between_senders(look: Look) -> Iterator[Finding]:
+    """What several send is stamped by one clock when it leaves, whatever observation it answers."""
+    if len(look.senders) < 2:
+        return
+    back = set_back([output.published for output in look.record.outputs], CLOCK_SET)
+    level = look.rules.backwards.above(len(back))
+    if level is not Level.PASS:
+        yield Finding(
+            "order", level, subject="actions", value=float(len(back)),
+            sentence=f"actions: the clock of those who sent them goes backwards {len(back)} "
+            f"time{'s' * (len(back) > 1)}, allowed is never: was it set while recording?",
+        )  # fmt: skip
 
 
 def check_duplicates(look: Look) -> Iterator[Finding]:
@@ -137,7 +156,7 @@ def check_duplicates(look: Look) -> Iterator[Finding]:
 
 def _timed(look: Look) -> Iterator[tuple[str, Stream, Timing]]:
     for name, found in look.timings.items():
-        yield name, look.record.streams[name], found
+        yield name, look.streams[name], found
 
 
 def _percent(warn: float | None, fail: float | None, level: Level) -> str:

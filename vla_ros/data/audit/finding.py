@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +28,8 @@ class Finding:
     """Stream, camera or dimension it is about; empty: the whole episode."""
     value: float | None = None
     """The number that was judged."""
+    advice: str = ""
+    """What to do, where other findings may say the same; the sentence ends with it."""
 
 
 def worst(findings: tuple[Finding, ...]) -> Level:
@@ -42,5 +45,15 @@ def verdict(findings: tuple[Finding, ...]) -> str:
     level = worst(findings)
     if level is Level.PASS:
         return VERDICTS[level]
-    said = " ".join(finding.sentence for finding in findings if finding.level is level)
-    return f"{VERDICTS[level]}: {said}"
+    return f"{VERDICTS[level]}: {joined([finding for finding in findings if finding.level is level])}"
+
+
+def joined(findings: Sequence[Finding], between: str = " ") -> str:
+    """Their sentences; advice that several give is said once, by the last of them."""
+    last = {finding.advice: k for k, finding in enumerate(findings)}
+    return between.join(
+        finding.sentence
+        if not finding.advice or last[finding.advice] == k
+        else f"{finding.sentence.removesuffix(f': {finding.advice}.')}."
+        for k, finding in enumerate(findings)
+    )

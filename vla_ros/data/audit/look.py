@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,13 +11,19 @@ from numpy.typing import NDArray
 
 from vla_ros.actions import ActionSpace, get_action_space
 from vla_ros.data.audit.idle import Idle, asks_nothing, idle_stretches
-from vla_ros.data.audit.record import EpisodeRecord, Stream
+from vla_ros.data.audit.record import EpisodeRecord, Output, Stream
 from vla_ros.data.audit.rules import AuditRules
 from vla_ros.data.audit.scan import episode_period
+from vla_ros.data.audit.senders import ACTIONS, Sender, senders_of
 from vla_ros.data.audit.steps import Steps, clip_range, steps_of
 from vla_ros.data.audit.timing import Timing, timing
+from vla_ros.data.demonstration import carried_out
 from vla_ros.errors import ContractError
 from vla_ros.types import NANOSECONDS, Array
+
+TOO_SLOW = (
+    "the machine was too slow for the simulator: run less beside it, or make its cameras smaller or slower"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Look:
         """The action space: the contract's; of an imported episode, the one that its actions name."""
         if self.record.contract is not None and not self.record.imported:
             return self.record.contract.action_space
-        names = {output.space for output in self.record.outputs}
+        names = {output.space for output in self.carried_out}
         if len(names) != 1:
             return None
         joints = len(self.record.joint_names) or None
@@ -60,13 +67,44 @@ class Look:
         """Seconds since the start of the episode."""
         return (stamp - self.edges[0]) / NANOSECONDS
 
+    def remedy(self, real: str) -> str:
+        """What to do where messages are late or missing; `real`: on a real robot.
+
+        A simulator has neither cables nor exposure: nothing but the machine keeps it from its schedule.
+        """
+        return TOO_SLOW if self.record.simulated else real
+
+    @cached_property
+    def senders(self) -> Mapping[str, Sender]:
+        """Who sent actions, by the name of their stream."""
+        return senders_of(self.record)
+
+    @cached_property
+    def carried_out(self) -> tuple[Output, ...]:
+        """The outputs of who was in charge; what was refused is not judged."""
+        outputs = self.record.outputs
+        allowed = carried_out(
+            [output.given for output in outputs], self.record.changes, self.record.executed or None
+        )
+        return tuple(output for output, taken in zip(outputs, allowed, strict=True) if taken)
+
+    @cached_property
+    def streams(self) -> dict[str, Stream]:
+        """The streams of the episode; actions as one stream a sender."""
+        found: dict[str, Stream] = {}
+        for name, stream in self.record.streams.items():
+            if name == ACTIONS:
+                found |= {sent: sender.stream for sent, sender in self.senders.items()}
+            else:
+                found[name] = stream
+        return found
+
     def stream_period(self, stream: Stream) -> float:
         """Nominal time between messages of a stream [s]; where none is known, the median of the stamps."""
-        if stream.name == "actions" and self.period:
-            # Policies answer as fast as they can; only actions of horizon 1 come once a step.
-            single = all(output.horizon == 1 for output in self.record.outputs)
-            if single:
-                return self.period
+        sender = self.senders.get(stream.name)
+        # Policies answer as fast as they can; only actions of horizon 1 come once a step.
+        if sender is not None and sender.single and self.period:
+            return self.period
         if stream.rate > 0:
             return 1.0 / stream.rate
         if len(stream) < 2:
@@ -77,14 +115,15 @@ class Look:
     def timings(self) -> dict[str, Timing]:
         """Of every stream that has messages."""
         found = {}
-        for name, stream in self.record.streams.items():
+        for name, stream in self.streams.items():
             if not len(stream):
                 continue
-            period = self.stream_period(stream)
-            ends = None if name == "actions" else (self.record.start, self.record.stop)
+            period, sender = self.stream_period(stream), self.senders.get(name)
+            ends = None if sender is not None else (self.record.start, self.record.stop)
             found[name] = timing(
-                stream.stamps, stream.recorded, period, self.rules.gap_periods * period, ends
-            )
+                stream.stamps, stream.recorded, period, self.rules.gap_periods * period, ends,
+                sender.pauses if sender is not None else None,
+            )  # fmt: skip
         return found
 
     @cached_property

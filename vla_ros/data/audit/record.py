@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import Contract
 from vla_ros.data.audit.timing import Stamps
+from vla_ros.data.demonstration import Change, Given
 from vla_ros.types import Array
 
 OUTCOMES = {1: "", 2: "success", 3: "failure", 4: "aborted", 5: "discarded"}
@@ -93,6 +94,14 @@ class Output(NamedTuple):
     horizon: int
     dimension: int
     error: str
+    sequence: int = 0
+    policy: str = ""
+    """Who made it, by name: a policy or a person's device."""
+
+    @property
+    def given(self) -> Given:
+        """What steps are made by."""
+        return Given(self.stamp, self.published, self.horizon, self.sequence, self.source)
 
 
 class Paired(NamedTuple):
@@ -132,6 +141,10 @@ class EpisodeRecord:
     """By name."""
     cameras: dict[str, CameraRecord] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    """Who was in charge since when, as far as the recording says."""
+    executed: set[tuple[int, int, int]] = field(default_factory=set)
+    """(sequence, source, stamp) of the outputs that the chunker made a chunk of; empty: none was recorded."""
     observations: list[Paired] = field(default_factory=list)
     state_stamps: array[int] = field(default_factory=lambda: array("q"))
     states: array[int] = field(default_factory=lambda: array("b"))

@@ -15,13 +15,15 @@ from vla_ros.data.audit.pictures import CameraWatch
 from vla_ros.data.audit.record import OUTCOMES, CameraRecord, EpisodeRecord, Noted, Output, Paired, Stream
 from vla_ros.data.audit.rules import AuditRules
 from vla_ros.data.bag import BagMessage, read_bag
+from vla_ros.data.demonstration import Change
 from vla_ros.data.episode_bag import ACTION_TOPIC, STATE_TOPIC, STATUS_TOPIC
 from vla_ros.data.message_types import stamp_of
+from vla_ros.data.recorded_topics import AUTHORITY
 from vla_ros.errors import DataError, VlaRosError
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import NANOSECONDS
 
-EPISODE_TOPIC, SIMULATOR_TOPIC = "/vla/episode_status", "/simulator/episode_status"
+EPISODE_TOPIC, SIMULATOR, CLOCK = "/vla/episode_status", "/simulator/", "/clock"
 INSTRUCTION_TOPIC = "/vla/instruction"
 ENCODED = ("", "/compressed", "/h264")
 """What a recorder may append to a camera's topic when it encodes the images."""
@@ -57,6 +59,8 @@ class Scan:
     contract: Contract | None
     rules: AuditRules = field(default_factory=AuditRules)
     pictures: bool = False
+    simulated: bool = False
+    """Whether the bag is known to be of a simulator; its topics and its contract may say so too."""
     topics: set[str] = field(default_factory=set)
     relabelled: dict[str, str] = field(default_factory=dict)
     """Outcomes that episodes were given after they had ended, by id."""
@@ -69,7 +73,8 @@ class Scan:
         self._ended: tuple[int, str] | None = None
         self._watches: dict[str, CameraWatch] = {}
         self._instruction = ""
-        self._simulated = self._looks_simulated()
+        self._changes: list[Change] = []
+        self._simulated = self.simulated or self._looks_simulated()
         self._handlers = self._by_topic()
         self._sparse = 0
 
@@ -85,10 +90,13 @@ class Scan:
             if entry.topic in (EPISODE_TOPIC, STATUS_TOPIC):
                 yield from self._status(entry)
                 continue
-            if entry.topic in (SIMULATOR_TOPIC, "/clock"):
+            if entry.topic.startswith(SIMULATOR) or entry.topic == CLOCK:
                 self._simulated = True
             if entry.topic == INSTRUCTION_TOPIC:
                 self._say(str(entry.message.data))
+            if entry.topic == AUTHORITY:  # latched: what was said before the episode still holds
+                message = entry.message
+                self._changes.append(Change(stamp_of(message.header.stamp), int(message.source)))
             if self._open is None or (self._ended is not None and not self._belongs(entry, self._ended[0])):
                 continue
             handler = self._handlers.get(entry.topic)
@@ -103,8 +111,8 @@ class Scan:
             yield self._closed(*(self._ended or (self.last, "")))
 
     def _belongs(self, entry: BagMessage, stop: int) -> bool:
-        """Whether what was recorded just after the end is an action from before it."""
-        if entry.topic != "/vla/policy_output":
+        """Whether what was recorded just after the end is an action from before it, or the chunk of one."""
+        if entry.topic not in ("/vla/policy_output", "/vla/action_chunk"):
             return False
         return stamp_of(entry.message.header.stamp) <= stop + self._now.offset
 
@@ -139,6 +147,7 @@ class Scan:
     def _closed(self, stop: int, outcome: str) -> EpisodeRecord:
         record, self._open, self._ended = self._now, None, None
         record.stop, record.outcome, record.simulated = stop, outcome, self._simulated
+        record.changes = list(self._changes)
         if not record.instructions and self._instruction:
             record.instructions = [self._instruction]
         if self.contract is not None and self._simulated and not record.imported:
@@ -183,6 +192,7 @@ class Scan:
             "/vla/policy_output": self._output,
             ACTION_TOPIC: self._output,
             STATE_TOPIC: self._state,
+            "/vla/action_chunk": self._chunk,
             "/vla/observation": self._observation,
             "/vla/joint_setpoint": self._setpoint,
             "/vla/safety_status": self._safety,
@@ -242,11 +252,15 @@ class Scan:
         self._now.outputs.append(
             Output(
                 stamp, published, int(m.source), values, len(m.tokens), str(m.action_space),
-                str(m.normalization_key), horizon, dimension, error,
+                str(m.normalization_key), horizon, dimension, error, int(m.sequence), str(m.policy),
             )
         )  # fmt: skip
         if m.instruction:
             self._say(str(m.instruction))
+
+    def _chunk(self, entry: BagMessage) -> None:
+        m = entry.message
+        self._now.executed.add((int(m.sequence), int(m.source), stamp_of(m.header.stamp)))
 
     def _observation(self, entry: BagMessage) -> None:
         m = entry.message

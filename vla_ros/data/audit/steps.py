@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions import ActionSpace
-from vla_ros.data.audit.record import EpisodeRecord, Output
+from vla_ros.data.audit.record import EpisodeRecord
 from vla_ros.data.audit.timing import Stamps
+from vla_ros.data.demonstration import turns_of
 from vla_ros.types import NANOSECONDS, Array, Source
 
 
@@ -23,6 +24,8 @@ class Steps:
     """(T,) whether a person moved the robot."""
     physical: bool
     """Whether the values are in the units of the action space, so that clips can be judged."""
+    begins: NDArray[np.bool_]
+    """(T,) with which the turn of another one begins, a person's or a policy's: its grid is its own."""
     missing: int = 0
     """Grid times for which no policy output had a row left (chunks of several steps)."""
 
@@ -38,47 +41,34 @@ class Steps:
 
 
 def steps_of(record: EpisodeRecord, period: float) -> Steps:
-    """Actions of horizon 1 as they came; of longer chunks, at each grid time the row of the newest output."""
+    """The steps that conversion makes of the outputs, and those behind a gap, where it would end."""
     outputs = [output for output in record.outputs if not output.error]
     if not outputs:
-        return Steps(np.zeros(0, np.int64), np.zeros((0, 0)), np.zeros(0, np.bool_), False)
+        nothing = np.zeros(0, np.bool_)
+        return Steps(np.zeros(0, np.int64), np.zeros((0, 0)), nothing, False, nothing)
     plain = all(output.tokens == 0 and not output.key for output in outputs)
     width = max(output.dimension for output in outputs)
-    if all(output.horizon == 1 for output in outputs):
-        chosen = [(output, 0, output.stamp) for output in outputs]
-        missing = 0
-    else:
-        chosen, missing = _on_grid(outputs, period, record.stop + record.offset)
-    values = np.full((len(chosen), width), np.nan)
-    for k, (output, row, _) in enumerate(chosen):
-        if output.values.ndim == 2 and output.values.shape[1] <= width and row < len(output.values):
-            values[k, : output.values.shape[1]] = output.values[row]
-    return Steps(
-        np.array([stamp for _, _, stamp in chosen], np.int64),
-        values,
-        np.array([output.source == Source.PERSON for output, _, _ in chosen], np.bool_),
-        plain,
-        missing,
-    )
-
-
-def _on_grid(outputs: list[Output], period: float, end: int) -> tuple[list[tuple[Output, int, int]], int]:
-    chosen: list[tuple[Output, int, int]] = []
-    missing, k, newest, waiting = 0, 0, None, list(outputs)
     last = max(output.stamp + round(output.horizon * period * NANOSECONDS) for output in outputs)
-    start = outputs[0].stamp
-    while (at := start + round(k * period * NANOSECONDS)) < min(last, end):
-        while waiting and waiting[0].stamp <= at and waiting[0].published <= at:
-            newest = waiting.pop(0)
-        k += 1
-        if newest is None:
-            continue
-        row = int((at - newest.stamp) / NANOSECONDS / period + 1e-6)
-        if row < newest.horizon:
-            chosen.append((newest, row, at))
-        else:
-            missing += 1
-    return chosen, missing
+    turns = turns_of(
+        [output.given for output in outputs], round(period * NANOSECONDS),
+        min(last, record.stop + record.offset), record.changes, record.executed or None,
+    )  # fmt: skip
+    chosen = [step for turn in turns for step in turn.steps]
+    values = np.full((len(chosen), width), np.nan)
+    for k, step in enumerate(chosen):
+        given = outputs[step.output].values
+        if given.ndim == 2 and given.shape[1] <= width and step.row < len(given):
+            values[k, : given.shape[1]] = given[step.row]
+    begins = np.zeros(len(chosen), np.bool_)
+    begins[np.cumsum([0, *(len(turn.steps) for turn in turns)])[:-1]] = True
+    return Steps(
+        np.array([step.stamp for step in chosen], np.int64),
+        values,
+        np.array([outputs[step.output].source == Source.PERSON for step in chosen], np.bool_),
+        plain,
+        begins,
+        sum(turn.missing for turn in turns),
+    )
 
 
 def clip_range(space: ActionSpace, record: EpisodeRecord) -> tuple[Array, Array]:

@@ -43,8 +43,9 @@ class Timing:
 
 
 def timing(
-    stamps: Stamps, recorded: Stamps, period: float, gap_limit: float, edges: tuple[int, int] | None = None
-) -> Timing:
+    stamps: Stamps, recorded: Stamps, period: float, gap_limit: float, edges: tuple[int, int] | None = None,
+    pauses: NDArray[np.bool_] | None = None,
+) -> Timing:  # fmt: skip
     """Numbers of one stream.
 
     Args:
@@ -53,11 +54,14 @@ def timing(
         period: nominal time between messages [s].
         gap_limit: a longer time between stamps counts as a gap [s].
         edges: beginning and end of the episode by recording time; a stream that is silent there has a gap.
+        pauses: (N,) messages before which it was silent on purpose, so that this time is not judged.
     """
     steps = np.diff(stamps) / NANOSECONDS
     waits = np.diff(recorded) / NANOSECONDS
-    ordered = np.sort(stamps)
-    apart = np.diff(ordered) / NANOSECONDS
+    order = np.argsort(stamps, kind="stable")
+    ordered = stamps[order]
+    judged = np.ones(len(stamps), np.bool_) if pauses is None else ~pauses[order]
+    apart = np.where(judged[1:], np.diff(ordered) / NANOSECONDS, 0.0)
     span = float(ordered[-1] - ordered[0]) / NANOSECONDS if len(stamps) else 0.0
     heard = float(recorded.max() - recorded.min()) / NANOSECONDS if len(stamps) else 0.0
     longest, start = 0.0, int(stamps[0]) if len(stamps) else 0
@@ -73,12 +77,13 @@ def timing(
             gaps += silent > gap_limit
             if silent > longest:
                 longest, start = silent, begin + offset
+    apart = apart[judged[1:]]
     present = apart[apart > 0]
     missing = np.maximum(np.round(present / period) - 1, 0) if period > 0 else np.zeros(0)
     off = np.abs(apart - period)
     return Timing(
         count=len(stamps),
-        rate=len(apart) / span if span > 0 else 0.0,
+        rate=(len(stamps) - 1) / span if span > 0 else 0.0,
         recorded_rate=len(waits) / heard if heard > 0 else 0.0,
         longest_gap=longest,
         gap_start=start,
@@ -108,14 +113,19 @@ class Grid:
     """Actions further from the grid than the tolerance."""
 
 
-def grid(stamps: Stamps, period: float, tolerance: float) -> Grid:
+def grid(stamps: Stamps, period: float, tolerance: float, begins: NDArray[np.bool_] | None = None) -> Grid:
     """Compare the stamps of actions with a grid; `period` [s], `tolerance` [periods].
+
+    `begins`: (T,) actions with which a grid of its own begins, where another one took over; with them the
+    stamps ascend.
 
     The grid goes on from the action before, so that one slip is one slip, not a shift of all that follow.
     """
     if len(stamps) < 2:
         return Grid(len(stamps), 0, 0.0, 0, 0, 0)
     apart: Array = np.asarray(np.diff(np.sort(stamps)), np.float64) / (NANOSECONDS * period)
+    if begins is not None:
+        apart = np.where(begins[1:], 1.0, apart)
     whole = np.round(apart)
     double = apart < DOUBLE
     missing = np.maximum(whole - 1, 0)
