@@ -25,7 +25,7 @@ def robot_description(robot: RobotSpec, controllers: Path) -> str:
 
     The plugin reads the file `controllers` (see `controller_parameters`).
     """
-    root = ElementTree.parse(robot.urdf_path).getroot()
+    root = ElementTree.fromstring(robot.urdf)
     ElementTree.SubElement(root, "link", name=FIXED_TO)
     _fixed_joint(root, "world_to_base", FIXED_TO, robot.base_frame, np.zeros(3), np.zeros(3))
     control = ElementTree.SubElement(root, "ros2_control", name="gazebo", type="system")

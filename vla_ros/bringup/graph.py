@@ -66,7 +66,7 @@ class GraphOptions:
     """What a user can choose; the names are those of the launch arguments and command-line options."""
 
     robot: str = "panda"
-    """Name of a robot, or path of a contract."""
+    """Name of a robot, or path of a robot's YAML file or of a contract."""
     sim: str = "mujoco"
     policy: str = ""
     policy_options: Mapping[str, Any] = field(default_factory=dict)
@@ -133,12 +133,8 @@ def graph(options: GraphOptions) -> list[Process]:
     }
     processes = []
     if options.sim == "mujoco":
-        simulated = {
-            "robot": contract.robot.name,
-            "seed": options.seed,
-            "publish_clock": options.use_sim_time,
-        }
-        processes.append(Process("simulator", {**simulated, **_cameras(contract)}))
+        simulated = {"robot": options.robot, "seed": options.seed, "publish_clock": options.use_sim_time}
+        processes.append(Process("simulator", simulated))
     if options.record:
         recorded = {"output": options.record, "cameras": options.record_cameras}
         if options.teleop is not None and options.teleop.per_episode:
@@ -218,7 +214,7 @@ def replay_graph(
         "rate": contract.action_space.rate,
     }
     # nobody looks through the simulated cameras: the recording has its own images
-    simulated = {"robot": contract.robot.name, "seed": options.seed, "camera_rate": 1.0}
+    simulated = {"robot": options.robot, "seed": options.seed, "camera_rate": 1.0}
     controlled: dict[str, Any] = {}
     chunked: dict[str, Any] = {}
     if own_time:
@@ -242,15 +238,6 @@ def replay_graph(
         Process("replayer", played),
         Process("lifecycle_manager", {**clock, "nodes": nodes}),
     ]
-
-
-def _cameras(contract: Contract) -> dict[str, Any]:
-    """What the contract says of the cameras' size and rate, where the simulator can follow: one for all."""
-    sizes = {(camera.width, camera.height, camera.rate) for camera in contract.cameras.values()}
-    if len(sizes) != 1:
-        return {}
-    width, height, rate = sizes.pop()
-    return {"camera_width": width, "camera_height": height, "camera_rate": rate}
 
 
 def _patience(contract: Contract) -> dict[str, Any]:

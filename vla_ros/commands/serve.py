@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rich.console import Console
 
 from vla_ros.contract import Contract, preflight
@@ -28,8 +26,7 @@ def serve(
     preflight(contract, policy.requirements)
     policy.load()
     options = ServerOptions(host=host, port=port, token=token, certificate=certificate, key=key)
-    robot = replace(contract.robot, cameras=dict(contract.cameras))
-    server = PolicyServer(policy, robot, form, options)
+    server = PolicyServer(policy, contract.robot, form, options)
     kind = "wss" if certificate else "ws"
     Console().print(
         f"'{contract.policy}' is served at {kind}://{host}:{server.port} ({HEALTH} says whether it lives). "

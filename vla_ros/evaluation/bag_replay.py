@@ -99,5 +99,4 @@ def replay_bag(
         made = contract_policy(used)
         made.load()
     traces = tuple(replay_run(run, used, made, latency))
-    robot = used.robot.yaml_path.read_text(encoding="utf-8")
-    return BagReplay(run, used, traces, golden_of(run, traces, text, robot, policy))
+    return BagReplay(run, used, traces, golden_of(run, traces, text, used.robot.yaml, policy))

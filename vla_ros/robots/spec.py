@@ -157,7 +157,15 @@ class RobotSpec:
     name: str
     title: str
     yaml_path: Path
+    """Where the description was read from, for sentences; it may have come in a contract or a bag."""
     urdf_path: Path
+    """Likewise of the URDF."""
+    yaml: str
+    """The description itself; its key `urdf` holds the URDF where it came without files."""
+    urdf: str
+    """The URDF itself, without visual meshes."""
+    shipped: bool
+    """Whether it is one of the package's own robots, which are known by their name alone."""
     base_frame: str
     tcp_frame: str
     elbow_frame: str

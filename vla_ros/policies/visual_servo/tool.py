@@ -91,7 +91,7 @@ def tool_of(robot: RobotSpec, frame: FrameLookup) -> Tool:
 def _finger_axis(robot: RobotSpec, frame: FrameLookup) -> Array:
     """Direction (3,) of the first finger joint at home in the base frame."""
     name = robot.gripper.joint_names[0]
-    joint = ElementTree.parse(robot.urdf_path).getroot().find(f"joint[@name='{name}']")
+    joint = ElementTree.fromstring(robot.urdf).find(f"joint[@name='{name}']")
     parent = joint.find("parent") if joint is not None else None
     axis = joint.find("axis") if joint is not None else None
     if joint is None or parent is None or axis is None:
