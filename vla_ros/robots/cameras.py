@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.errors import ConfigurationError, ContractError
+from vla_ros.robots.driver_fields import TOPIC
 from vla_ros.robots.fields import Fields
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.types import Array, Pose
@@ -21,7 +22,6 @@ MOUNT_KEYS = ("parent_frame", "position", "quaternion", "fovy")
 LIKE = "like"
 """Of a contract: the camera of the robot whose settings this one has but for those that are given."""
 _NUMBERS = {"width": (16, 4096), "height": (16, 4096), "rate": (0.5, 240.0), "fovy": (0.05, 3.1)}
-_TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def read_cameras(fields: Fields, links: Set[str]) -> dict[str, CameraSpec]:
@@ -205,7 +205,7 @@ def camera_problems(
     seen: dict[str, str] = {}
     for name, camera in cameras.items():
         topic = camera.topic
-        if not _TOPIC.fullmatch(topic):
+        if not TOPIC.fullmatch(topic):
             yield (
                 f"camera '{name}' of {where} has the topic '{topic}', which is no full name of a topic: "
                 "it must begin with / and have letters, digits and underscores between slashes"

@@ -13,13 +13,13 @@ import yaml
 from vla_ros.errors import ConfigurationError
 from vla_ros.resources import resource_path
 from vla_ros.robots.cameras import read_cameras
+from vla_ros.robots.driver_fields import read_driver
 from vla_ros.robots.environment import EnvironmentSpec
 from vla_ros.robots.environment_fields import read_environment
 from vla_ros.robots.fields import Fields, read_yaml
 from vla_ros.robots.load import ContactSpec, read_contact
 from vla_ros.robots.spec import (
     CollisionSpec,
-    DriverSpec,
     GripperSpec,
     JointLimits,
     RobotSpec,
@@ -30,8 +30,8 @@ from vla_ros.robots.urdf import Urdf, parse_urdf, read_urdf_file
 from vla_ros.types import Array
 
 ALIASES = {"franka": "panda", "wx250s": "widowx"}
-DRIVER_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix")
-COMMAND_TYPES = ("std_msgs/Float64MultiArray", "interbotix_xs_msgs/JointGroupCommand")
+LEAST_JOINTS = 6
+"""A pose of the tool has as many degrees of freedom."""
 
 
 def robot_names() -> list[str]:
@@ -72,6 +72,12 @@ def _robot(fields: Fields, text: str, shipped: bool) -> RobotSpec:
     joints, links = urdf.joints, urdf.links
     names = fields.texts("joint_names")
     _known(fields, "joint_names", names, joints, f"joint of {urdf.path.name}")
+    if len(names) < LEAST_JOINTS:
+        raise fields.error(
+            "joint_names",
+            f"names {len(names)} joints, but arms are moved by the pose of their tool, which takes at least "
+            f"{LEAST_JOINTS}",
+        )
     published = _published(fields.section("published"), len(names))
     applied = _applied(fields.section("applied"), published, names)
     spec = RobotSpec(
@@ -95,7 +101,7 @@ def _robot(fields: Fields, text: str, shipped: bool) -> RobotSpec:
         workspace=_workspace(fields.section("workspace")),
         collision=_collision(fields.section("collision"), links),
         cameras=read_cameras(fields, links),
-        driver=_driver(fields.section("driver"), len(names)),
+        driver=read_driver(fields.section("driver"), len(names)),
         control_rate=fields.positive("control_rate", 1000.0),
         simulated_control_rate=fields.positive("simulated_control_rate", 1000.0),
         simulated_joint_state_rate=fields.positive("simulated_joint_state_rate", 1000.0),
@@ -278,47 +284,3 @@ def _environment(fields: Fields, links: Set[str]) -> EnvironmentSpec:
     if "environment" not in fields:
         return EnvironmentSpec()
     return read_environment(fields.section("environment"), EnvironmentSpec(), links)
-
-
-def _driver(fields: Fields, n: int) -> DriverSpec:
-    kind, command_type = fields.text("kind"), fields.text("command_type")
-    if kind not in DRIVER_KINDS:
-        raise fields.error("kind", f"'{kind}' is not one of {', '.join(DRIVER_KINDS)}")
-    if command_type not in COMMAND_TYPES:
-        raise fields.error("command_type", f"'{command_type}' is not one of {', '.join(COMMAND_TYPES)}")
-    names = fields.texts("joint_names")
-    if len(names) != n:
-        raise fields.error("joint_names", f"must name {n} joints, got {len(names)}")
-    spec = DriverSpec(
-        kind=kind,
-        joint_state_topic=fields.text("joint_state_topic"),
-        joint_state_rate=fields.positive("joint_state_rate"),
-        joint_names=names,
-        command_topic=fields.text("command_topic"),
-        command_type=command_type,
-        command_rate=fields.positive("command_rate"),
-        gripper=_driver_gripper(fields.section("gripper")),
-        extra=fields.mapping("extra"),
-    )
-    fields.finish()
-    return spec
-
-
-def _driver_gripper(fields: Fields) -> dict[str, object]:
-    """The keys every gripper interface has are checked; further ones belong to the kind of driver."""
-    kind = fields.text("kind")
-    if kind not in ("action", "topic"):
-        raise fields.error("kind", f"'{kind}' is not one of action, topic")
-    known: dict[str, object] = {
-        "kind": kind,
-        "name": fields.text("name"),
-        "type": fields.text("type"),
-        "joint_state_topic": fields.text("joint_state_topic"),
-        "joint_state_rate": fields.positive("joint_state_rate"),
-        "joint_names": fields.texts("joint_names"),
-        "state_at_min_width": fields.number("state_at_min_width"),
-        "state_at_max_width": fields.number("state_at_max_width"),
-    }
-    if known["state_at_min_width"] == known["state_at_max_width"]:
-        raise fields.error("state_at_max_width", "must differ from state_at_min_width")
-    return known | {key: fields.take(key) for key in fields.names() if key not in known}

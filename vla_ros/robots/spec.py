@@ -123,7 +123,7 @@ class DriverSpec:
     """Topics, types and rates of the robot's ROS 2 driver."""
 
     kind: str
-    """franka_ros2, ur_robot_driver or interbotix."""
+    """franka_ros2, ur_robot_driver, interbotix or ros2_control."""
     joint_state_topic: str
     joint_state_rate: float
     joint_names: tuple[str, ...]
