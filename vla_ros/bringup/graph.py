@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
 from vla_ros.errors import ConfigurationError
@@ -112,6 +113,7 @@ def contract_for(options: GraphOptions) -> Contract:
         action_rate=options.rate or None,
     )
     preflight(contract, policy_requirements(contract))
+    check_robot(contract, simulated=options.sim == "mujoco")
     return contract
 
 

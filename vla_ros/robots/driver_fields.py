@@ -35,7 +35,8 @@ def read_driver(fields: Fields, n: int) -> DriverSpec:
         known = ", ".join(dict.fromkeys(COMMAND_TYPES.values()))
         raise fields.error("command_type", f"'{command_type}' is not one of {known}")
     if command_type != COMMAND_TYPES[kind]:
-        raise fields.error("command_type", f"'{command_type}' is not what {kind} takes: {COMMAND_TYPES[kind]}")
+        wanted = COMMAND_TYPES[kind]
+        raise fields.error("command_type", f"'{command_type}' is not what {kind} takes: {wanted}")
     names = fields.texts("joint_names")
     if len(names) != n:
         raise fields.error("joint_names", f"must name {n} joints, got {len(names)}")
@@ -85,5 +86,5 @@ def _gripper(fields: Fields) -> dict[str, object]:
 def _full_name(fields: Fields, key: str, value: str | None = None) -> str:
     name = fields.text(key) if value is None else value
     if not TOPIC.fullmatch(name):
-        raise fields.error(key, f"'{name}' is no full name of ROS: it must begin with /, as /arm/joint_states")
+        raise fields.error(key, f"'{name}' is no full name: it must begin with /, as /arm/joint_states")
     return name
