@@ -15,7 +15,7 @@ import yaml
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.registry import family, policy_requirements
 from vla_ros.resources import resource_path
 
@@ -113,6 +113,8 @@ def contract_for(options: GraphOptions) -> Contract:
         action_rate=options.rate or None,
     )
     preflight(contract, policy_requirements(contract))
+    if not contract.cameras:
+        raise ContractError(f"The contract of {contract.source} has no cameras, at least one is needed.")
     check_robot(contract, simulated=options.sim == "mujoco")
     return contract
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError
 from vla_ros.evaluation.urdf_chain import read_urdf
-from vla_ros.policies.visual_servo.tool import tool_of
 from vla_ros.robots import load_robot
-from vla_ros.robots.collision import CollisionModel
-from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from vla_ros.robots.collision import CollisionModel
 
 _EXAMPLES = {"ur_type": "ur5e", "robot_type": "fr3", "robot_model": "wx250s"}
 
@@ -29,6 +30,10 @@ def check_robot(contract: Contract, simulated: bool) -> None:
     robot = contract.robot
     if robot.shipped:
         return
+    from vla_ros.policies.visual_servo.tool import tool_of
+    from vla_ros.robots.collision import CollisionModel
+    from vla_ros.robots.kinematics import Kinematics
+
     kinematics, model = Kinematics(robot), CollisionModel(robot)
     read_urdf(robot.urdf, robot.urdf_path)
     _check_bodies(model, robot)
@@ -95,7 +100,7 @@ def _check_distances(model: CollisionModel, robot: RobotSpec) -> None:
         one, other = model.pairs[int(near.argmin())]
         raise _wrong(
             robot,
-            f"at home, '{one}' and '{other}' are {1000 * near.min():.1f} mm apart, closer than stop_distance; "
+            f"at home, '{one}' and '{other}' are {1000 * near.min():.1f} mm apart, less than stop_distance; "
             "make their shapes smaller, or list the pair in collision.excluded if the two cannot touch",
         )
     low = model.least_floor_heights(robot.home, width)
