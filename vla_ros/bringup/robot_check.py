@@ -34,9 +34,10 @@ def check_robot(contract: Contract, simulated: bool) -> None:
     from vla_ros.robots.collision import CollisionModel
     from vla_ros.robots.kinematics import Kinematics
 
-    kinematics, model = Kinematics(robot), CollisionModel(robot)
+    kinematics = Kinematics(robot)
     read_urdf(robot.urdf, robot.urdf_path)
-    _check_bodies(model, robot)
+    _check_bodies(robot)
+    model = CollisionModel(robot)
     home = kinematics.forward(robot.home).position
     box = robot.workspace
     if not ((home >= box.minimum) & (home <= box.maximum)).all():
@@ -82,14 +83,23 @@ def known_as(robot: RobotSpec, argument: str, shipped: str) -> str:
     return str(robot.driver.extra[argument])
 
 
-def _check_bodies(model: CollisionModel, robot: RobotSpec) -> None:
-    """Of what has no shape no distance is kept, so every joint must carry one."""
-    carried = {model.model.frames[item.parentFrame].parentJoint for item in model.bodies}
-    for index, name in enumerate(model.model.names):
+def _check_bodies(robot: RobotSpec) -> None:
+    """Of what has no shape no distance is kept, and what weighs nothing takes no torque: not so by mistake."""
+    from vla_ros.robots.bodies import read_bodies
+    from vla_ros.robots.model import build_model
+
+    model = build_model(robot)
+    carried = {int(item.parentJoint) for item in read_bodies(model, robot)}
+    for index, name in enumerate(model.names):
         if index and index not in carried:
             raise ConfigurationError(
                 f"{robot.urdf_path}: nothing that joint '{name}' moves has a collision shape, so no distance "
                 "could be kept; describe it by boxes, cylinders or spheres"
+            )
+        if index and model.inertias[index].mass <= 0.0:
+            raise ConfigurationError(
+                f"{robot.urdf_path}: nothing that joint '{name}' moves has a mass (<inertial>), so its torque "
+                "could not be limited"
             )
 
 
