@@ -184,9 +184,7 @@ def test_relative_paths_are_those_of_the_file_they_stand_in(
 
 
 numbers = st.floats(-2.0, 2.0)
-quaternions = st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4).filter(
-    lambda q: np.linalg.norm(q) > 0.1
-)
+quaternions = st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1)
 mounts = st.fixed_dictionaries(
     {
         "parent_frame": st.sampled_from(["base_link", "gripper_link"]),

@@ -167,9 +167,7 @@ def test_urdfs_that_cannot_be_used_are_refused(mine: Path, arm: Path) -> None:
 
     endless = original.replace('type="revolute"', 'type="continuous"', 1)
     assert "must be revolute or prismatic" in refusal(endless)
-    xacro = original.replace(
-        "</robot>", '<xacro:arm xmlns:xacro="http://www.ros.org/wiki/xacro"/></robot>'
-    )
+    xacro = original.replace("</robot>", '<xacro:arm xmlns:xacro="http://www.ros.org/wiki/xacro"/></robot>')
     assert "is a xacro, not a URDF" in refusal(xacro)
     assert "line" in refusal(original[:-20])
     root = ElementTree.fromstring(original)

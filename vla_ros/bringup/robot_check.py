@@ -84,7 +84,7 @@ def known_as(robot: RobotSpec, argument: str, shipped: str) -> str:
 
 
 def _check_bodies(robot: RobotSpec) -> None:
-    """Of what has no shape no distance is kept, and what weighs nothing takes no torque: not so by mistake."""
+    """Every joint carries a shape, without which no distance is kept, and a mass, for its torque."""
     from vla_ros.robots.bodies import read_bodies
     from vla_ros.robots.model import build_model
 
@@ -98,8 +98,8 @@ def _check_bodies(robot: RobotSpec) -> None:
             )
         if index and model.inertias[index].mass <= 0.0:
             raise ConfigurationError(
-                f"{robot.urdf_path}: nothing that joint '{name}' moves has a mass (<inertial>), so its torque "
-                "could not be limited"
+                f"{robot.urdf_path}: nothing that joint '{name}' moves has a mass (<inertial>), so no torque "
+                "could be limited"
             )
 
 
