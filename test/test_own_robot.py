@@ -28,8 +28,10 @@ from vla_ros.data.bag import bag_metadata
 from vla_ros.data.contract_meaning import contract_difference
 from vla_ros.errors import ConfigurationError, DataError
 from vla_ros.policies.process.description import describe, described
+from vla_ros.policies.visual_servo.tool import tool_of
 from vla_ros.robots import load_robot, robot_names
 from vla_ros.robots.drivers import make_adapter
+from vla_ros.robots.kinematics import Kinematics
 from vla_ros.sim.drivers import make_driver
 from vla_ros.sim.reports import gripper_report
 from vla_ros.sim.world import World
@@ -371,3 +373,15 @@ def test_bridge_replay_refuses_a_set_of_another_robot(arm: Path, tmp_path: Path)
     with pytest.raises(DataError, match="holds episodes of robot 'lab_arm', but --rlds plays BridgeData V2"):
         replay(tmp_path / "set", None, tmp_path / "runs", 0)
     assert not (tmp_path / "runs").exists() and os.listdir(tmp_path / "set") == ["1.0.0"]
+
+
+def test_fingers_that_turn_close_along_the_line_between_their_tips(arm: Path, mine: Path) -> None:
+    for name in ("left_finger", "right_finger"):
+        edit_urdf(mine, f'<joint name="{name}" type="prismatic">', f'<joint name="{name}" type="revolute">')
+    for limit in ('lower="0.015"', 'lower="-0.037"'):
+        edit_urdf(mine, f'<axis xyz="0 1 0"/><limit {limit}', f'<axis xyz="0 0 1"/><limit {limit}')
+    angles = []
+    for folder in (arm, mine):
+        robot = load_robot(folder / "arm.yaml")
+        angles.append(tool_of(robot, Kinematics(robot).forward_frame).closing_angle)
+    assert abs(np.sin(angles[0] - angles[1])) < 0.05
