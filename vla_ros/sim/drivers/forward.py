@@ -26,6 +26,11 @@ class ForwardDouble(LatchingDriver):
         self.ignored = 0
         """Commands that came while the controller was not active."""
 
+    @property
+    def following(self) -> bool:
+        """Whether commands reach the robot."""
+        return self.controller_active
+
     def command(self, positions: Array, time: float) -> None:
         """A command (n,) [rad] arrived at `time` [s].  Raises `ActionError` when it is malformed."""
         goal = self._checked(positions)
