@@ -102,6 +102,12 @@ def test_a_camera_under_another_name_is_not_taken_for_swapped() -> None:
         assert list(topic_problems(load_contract("ur5e", cameras=cameras_))) == []
 
 
+def test_a_contract_of_a_contract_is_refused(mine: Path) -> None:
+    (mine / "twice.yaml").write_text("robot: lab.yaml\n")
+    with pytest.raises(ConfigurationError, match="lab.yaml is a contract, but the YAML file of a robot"):
+        load_contract(mine / "twice.yaml")
+
+
 # -- what cannot be driven -------------------------------------------------------------------------------
 
 

@@ -49,6 +49,8 @@ def load_robot(name_or_path: str | Path, folder: Path | None = None) -> RobotSpe
     """
     path = _find(str(name_or_path), folder)
     fields = read_yaml(path)
+    if "robot" in fields and "urdf" not in fields:
+        raise ConfigurationError(f"{path} is a contract, but the YAML file of a robot is wanted here")
     text = path.read_text(encoding="utf-8")
     return _robot(fields, text, path.parent == resource_path("config", "robots").resolve())
 
