@@ -48,7 +48,7 @@ def write_fake_run(
     velocity = np.gradient(q, 1 / rate, axis=0) if len(q) > 1 else np.zeros_like(q)
     acceleration = np.gradient(velocity, 1 / rate, axis=0) if len(q) > 1 else np.zeros_like(q)
     widths = np.full(len(q), robot.gripper.max_width)
-    poses = read_urdf(robot.urdf_path).poses(
+    poses = read_urdf(robot.urdf, robot.urdf_path).poses(
         robot.tcp_frame, joint_values(robot.joint_names, q, robot.gripper, widths)
     )
     messages: list[tuple[int, str, str, dict]] = []

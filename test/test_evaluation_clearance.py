@@ -19,7 +19,7 @@ def test_forward_kinematics_agree_with_pinocchio(name: str) -> None:
     rng = np.random.default_rng(0)
     q = rng.uniform(robot.applied.position_min, robot.applied.position_max, (20, robot.dof))
     widths = rng.uniform(robot.gripper.min_width, robot.gripper.max_width, 20)
-    chain = read_urdf(robot.urdf_path)
+    chain = read_urdf(robot.urdf, robot.urdf_path)
     poses = chain.poses(robot.tcp_frame, joint_values(robot.joint_names, q, robot.gripper, widths))
     kinematics = Kinematics(robot)
     for row, pose in zip(q, poses, strict=True):
@@ -36,7 +36,7 @@ def test_distances_and_heights_agree_with_coal(name: str) -> None:
     low = np.maximum(robot.applied.position_min, robot.home - around)
     q = rng.uniform(low, np.minimum(robot.applied.position_max, robot.home + around), (12, robot.dof))
     widths = np.full(12, robot.gripper.max_width)
-    chain, model = read_urdf(robot.urdf_path), CollisionModel(robot)
+    chain, model = read_urdf(robot.urdf, robot.urdf_path), CollisionModel(robot)
     values = joint_values(robot.joint_names, q, robot.gripper, widths)
     poses = {link: chain.poses(link, values) for link in {shape.link for shape in chain.shapes}}
     ours = np.min([pair_distances(a, b, poses, np.inf) for a, b in shape_pairs(chain, robot)], axis=0)
@@ -88,6 +88,5 @@ def test_a_broken_urdf_is_a_sentence(tmp_path) -> None:
         "<robot><joint name='j' type='floating'/></robot>",
         "<robot><link name='a'><collision><geometry><mesh/></geometry></collision></link></robot>",
     ):
-        path.write_text(text)
         with pytest.raises(ConfigurationError, match="cannot be read as URDF"):
-            read_urdf(path)
+            read_urdf(text, path)

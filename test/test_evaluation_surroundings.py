@@ -33,7 +33,7 @@ def test_distances_to_obstacles_agree_with_coal(name: str) -> None:
     q = robot.home + random.uniform(-0.6, 0.6, (8, robot.dof))
     q = np.clip(q, robot.applied.position_min, robot.applied.position_max)
     width = robot.gripper.max_width
-    model, chain = CollisionModel(robot, THINGS), read_urdf(robot.urdf_path)
+    model, chain = CollisionModel(robot, THINGS), read_urdf(robot.urdf, robot.urdf_path)
     values = joint_values(robot.joint_names, q, robot.gripper, np.full(8, width))
     shapes = moving_shapes(chain)
     poses = {link: chain.poses(link, values) for link in {shape.link for shape in shapes}}

@@ -56,7 +56,7 @@ def test_every_argument_is_described(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.name != TELEOP], ids=lambda p: p.name)
 def test_the_launch_starts_what_the_description_of_the_graph_says(path: Path) -> None:
-    robot = {"franka": "panda", "ur5": "ur5", "widowx": "widowx"}[path.name.split(".")[0]]
+    robot = {"franka": "panda", "ur5": "ur5", "widowx": "widowx", "robot": "panda"}[path.name.split(".")[0]]
     nodes = [a for a in actions(path) if isinstance(a, Node)]
     assert [n.node_executable for n in nodes] == [p.name for p in graph(GraphOptions(robot=robot))]
     assert {n.node_package for n in nodes} == {"vla_ros"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from node_bench import Bench
+from own_robot import PAGE, make_files
 from rclpy.task import Future
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -19,7 +21,7 @@ from std_srvs.srv import Trigger
 from vla_ros.bringup.domain import claimed_domain
 from vla_ros.errors import MachineError
 from vla_ros.nodes import driver_link, topics
-from vla_ros.nodes.driver_commands import ArmCommands
+from vla_ros.nodes.driver_commands import ArmCommands, GripperCommands
 from vla_ros.nodes.driver_link import DriverLink
 from vla_ros.nodes.simulator import Simulator
 from vla_ros.robots import load_robot
@@ -176,6 +178,28 @@ def test_a_widowx_without_torque_is_noticed_and_recovered(line: Callable[..., Li
     assert widowx.faulted("no torque")
     assert widowx.recover()[0]
     assert widowx.double.torque and widowx.follow(0.0)
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not beside the tests")
+def test_an_arm_behind_ros2_control_whose_controller_is_switched_off(
+    line: Callable[..., Line], tmp_path: Path
+) -> None:
+    """And its gripper, which takes GripperCommand goals."""
+    from controller_manager_msgs.srv import SwitchController
+
+    arm = line(str(make_files(tmp_path) / "arm.yaml"))
+    assert arm.ready() and arm.follow(0.01)
+    gripper = GripperCommands(arm.bench.probe, arm.spec)
+    world = arm.bench.node._world
+    assert arm.bench.until(lambda: gripper.send(0.05) or abs(world.gripper_width() - 0.05) < 0.002, 10.0)
+    gripper.destroy(arm.bench.probe)
+    client = arm.bench.probe.create_client(SwitchController, "/controller_manager/switch_controller")
+    assert arm.bench.until(client.service_is_ready)
+    client.call_async(SwitchController.Request(deactivate_controllers=["arm_position_controller"]))
+    assert arm.faulted("arm_position_controller is inactive")
+    assert not arm.follow(0.01) and not arm.bench.until(lambda: arm.link.condition().ready, 0.5)
+    assert arm.recover()[0]
+    assert arm.ready() and arm.follow(0.01)
 
 
 def test_a_ready_driver_needs_no_recovery(line: Callable[..., Line]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from vla_ros import __version__
 from vla_ros.commands import bag_app, data_app, replay_app, scripted_app, teleop_app
-from vla_ros.commands.shared import plain_errors
+from vla_ros.commands.shared import ROBOT, plain_errors
 
 app = typer.Typer(
     name="vla-ros",
@@ -28,7 +28,7 @@ app.add_typer(policies, name="policy")
 app.add_typer(bag_app.app, name="bag")
 app.add_typer(data_app.app, name="data")
 
-Robot = Annotated[str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")]
+Robot = Annotated[str, typer.Option(help=ROBOT)]
 Policy = Annotated[
     str,
     typer.Option(help="Name of the policy; empty: the contract's, visual_servo for a bare robot."),
@@ -95,7 +95,7 @@ def demo(
 @app.command()
 @plain_errors
 def up(
-    robot: Annotated[str, typer.Argument(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract.")],
+    robot: Annotated[str, typer.Argument(help=ROBOT)],
     sim: Annotated[
         str, typer.Option(help="mujoco simulates the robot; none: a driver is running.")
     ] = "mujoco",
@@ -184,7 +184,7 @@ def doctor(
 @robots.command("info")
 @plain_errors
 def robot_info(
-    name: Annotated[str, typer.Argument(help="panda, fr3, widowx, ur5 or ur5e.")],
+    name: Annotated[str, typer.Argument(help=ROBOT)],
 ) -> None:
     """Print a robot's limits, cameras and driver."""
     from vla_ros.commands.robot_info import robot_info as run

@@ -18,11 +18,11 @@ from vla_ros.bounds import excess, quoted
 from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.base import PolicyRequirements
-from vla_ros.robots import load_robot
+from vla_ros.robots.cameras import camera_problems, cameras_mapping, contract_cameras, read_cameras
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
 from vla_ros.robots.load import ContactSpec, payload_mapping, read_payload
-from vla_ros.robots.loader import link_names
+from vla_ros.robots.loader import embedded, link_names, load_robot, robot_from_mapping
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
 BLENDINGS = ("replace", "temporal_ensemble", "rtc")
@@ -39,7 +39,6 @@ _KEYS = (
     "payload",
     "contact",
 )
-_CAMERA_KEYS = ("topic", "compressed", "width", "height", "rate")
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Contract:
     """One robot, its cameras, one action space, one policy."""
 
     robot: RobotSpec
+    """With the contract's cameras, obstacles and payload in place of the description's."""
     policy: str
     action_space: ActionSpace
-    cameras: Mapping[str, CameraSpec]
     control_rate: float
     """Rate of the safety controller [Hz], 100 to 1000 (50 for robots whose driver takes no more)."""
     blending: str = "replace"
@@ -57,34 +56,58 @@ class Contract:
     source: str = ""
     """File or name the contract came from, for error sentences."""
 
+    @property
+    def cameras(self) -> Mapping[str, CameraSpec]:
+        """Those of the robot that are used, by name."""
+        return self.robot.cameras
+
     def to_yaml(self) -> str:
-        """The contract as text, to embed in bags and data sets; `load_contract` reads it back."""
-        cameras = {
-            name: {key: getattr(camera, key) for key in _CAMERA_KEYS} for name, camera in self.cameras.items()
-        }
-        return yaml.safe_dump(
+        """The contract as text, to embed in bags and data sets; `load_contract` reads it back.
+
+        It needs no other file: a robot that is not shipped is in it, with its URDF.
+        """
+        return yaml.dump(
             {
-                "robot": self.robot.name,
+                "robot": embedded(self.robot),
                 "policy": self.policy,
                 "policy_options": dict(self.policy_options),
                 "action_space": self.action_space.name,
                 "action_rate": self.action_space.rate,
-                "cameras": cameras,
+                "cameras": cameras_mapping(self.cameras, _described(self.robot)),
                 "control_rate": self.control_rate,
                 "blending": self.blending,
                 "environment": environment_mapping(self.robot.environment),
                 "payload": payload_mapping(self.robot.payload),
                 "contact": self.robot.contact.watched,
             },
+            Dumper=_Dumper,
             sort_keys=False,
         )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines, such as a URDF, as they are."""
+
+
+def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _dump_text)
+
+
+def _described(robot: RobotSpec) -> Mapping[str, CameraSpec]:
+    """The cameras of the robot's description, whatever the contract made of them."""
+    fields = Fields(robot.yaml_path, "", yaml.safe_load(robot.yaml))
+    return read_cameras(fields, link_names(robot))
+
+
 def load_contract(source: str | Path, simulated: bool = False, **overrides: Any) -> Contract:
-    """Read a contract from a YAML file, or make one from a robot's name.
+    """Read a contract from a YAML file, or make one of a robot: its own cameras and the defaults.
 
     Args:
-        source: path ending in .yaml or .yml, or a robot name.
+        source: path ending in .yaml or .yml of a contract or of a robot, or a robot's name.
         simulated: use the robot's simulated control rate where none is given, and watch for contact only
             where `contact: true` is given (late commands shake the simulator's servos as no real arm's).
         overrides: any key of the YAML; None means not given.
@@ -94,19 +117,23 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
         ContractError: unknown action space or camera.
     """
     text = str(source)
+    folder = None
     if text.endswith((".yaml", ".yml")):
-        given, where = _read(Path(text)), text
+        given, where, folder = _read(Path(text)), text, Path(text).parent
+        if "robot" not in given and "urdf" in given:
+            given = {"robot": str(Path(text).absolute())}
     else:
         given, where = {"robot": text}, f"robot '{text}'"
     given.update({key: value for key, value in overrides.items() if value is not None})
     unknown = sorted(set(given) - set(_KEYS))
     if unknown:
         raise ConfigurationError(f"{where}: key '{unknown[0]}' is unknown, known are {', '.join(_KEYS)}")
-    if not isinstance(given.get("robot"), str):
-        raise ConfigurationError(f"{where}: key 'robot' must name a robot")
-    robot = load_robot(given["robot"])
+    robot = _robot(given.get("robot"), folder, where)
+    links = link_names(robot)
+    robot = replace(robot, cameras=contract_cameras(robot, given.get("cameras"), links, where))
     if given.get("environment") is not None:
-        robot = _with_environment(robot, given, where)
+        section = Fields(Path(where), "", given).section("environment")
+        robot = replace(robot, environment=read_environment(section, robot.environment, links))
     if given.get("payload") is not None:
         section = Fields(Path(where), "", given).section("payload")
         robot = replace(robot, payload=read_payload(section))
@@ -131,7 +158,6 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
         robot=robot,
         policy=_text(given, "policy", "visual_servo", where),
         action_space=space,
-        cameras=_cameras(robot, given.get("cameras"), where),
         control_rate=control_rate,
         blending=blending,
         policy_options=options,
@@ -161,8 +187,16 @@ def preflight_problems(contract: Contract, requirements: PolicyRequirements) -> 
             f"policy '{policy}' answers in action space '{requirements.action_space}'{by}, "
             f"but the contract of {contract.source} says '{contract.action_space.name}'"
         )
+    yield from topic_problems(contract)
     yield from _camera_problems(contract, requirements)
     yield from _rate_problems(contract, requirements)
+
+
+def topic_problems(contract: Contract) -> Iterator[str]:
+    """What is wrong with the topics of the contract's cameras, a sentence each."""
+    driver = contract.robot.driver
+    taken = {driver.joint_state_topic, driver.command_topic, str(driver.gripper["joint_state_topic"])}
+    return camera_problems(contract.cameras, _described(contract.robot), taken, contract.source)
 
 
 def _scaling_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
@@ -275,31 +309,12 @@ def _number(given: Mapping[str, Any], key: str, low: float, high: float, where: 
     return float(value)
 
 
-def _with_environment(robot: RobotSpec, given: Mapping[str, Any], where: str) -> RobotSpec:
-    """The robot among the contract's obstacles besides its own; those of the same name replace its own."""
-    section, links = Fields(Path(where), "", given).section("environment"), link_names(robot.urdf_path)
-    return replace(robot, environment=read_environment(section, robot.environment, links))
-
-
-def _cameras(robot: RobotSpec, given: Any, where: str) -> Mapping[str, CameraSpec]:
-    if given is None:
-        return robot.cameras
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"{where}: key 'cameras' must be a mapping from camera name to settings")
-    cameras = {}
-    for name, settings in given.items():
-        if name not in robot.cameras:
-            raise ContractError(
-                f"{where}: camera '{name}' is not on robot '{robot.name}', "
-                f"which has {', '.join(robot.cameras)}"
-            )
-        settings = settings or {}
-        if not isinstance(settings, dict) or set(settings) - set(_CAMERA_KEYS):
-            raise ConfigurationError(f"{where}: camera '{name}' may have the keys {', '.join(_CAMERA_KEYS)}")
-        for key, low, high in (("width", 16, 4096), ("height", 16, 4096), ("rate", 0.5, 240.0)):
-            if key in settings:
-                _number(settings, key, low, high, f"{where}: camera '{name}'")
-        if "topic" in settings:
-            _text(settings, "topic", "", f"{where}: camera '{name}'")
-        cameras[name] = replace(robot.cameras[name], **settings)
-    return cameras
+def _robot(given: Any, folder: Path | None, where: str) -> RobotSpec:
+    """The robot under the key `robot`: a name, a path, or the description itself."""
+    if isinstance(given, dict):
+        return robot_from_mapping(given, where)
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(
+            f"{where}: key 'robot' must name a robot, or the YAML file that describes one"
+        )
+    return load_robot(given, folder)

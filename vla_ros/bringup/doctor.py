@@ -19,8 +19,9 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from vla_ros.bringup.domain import HIGHEST, LOWEST, claimed_domain, quiet
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import FOLDER, profile_variable
-from vla_ros.contract import Contract, load_contract
+from vla_ros.contract import Contract, load_contract, topic_problems
 from vla_ros.errors import VlaRosError
 
 Status = Literal["ok", "warn", "fail"]
@@ -161,8 +162,11 @@ def check_contract(robot: str) -> tuple[Check, Contract | None]:
     """Whether the robot, or the contract in a YAML file, loads."""
     try:
         contract = load_contract(robot)
+        check_robot(contract, simulated=True)
     except VlaRosError as error:
         return Check("contract", "fail", str(error)), None
+    for sentence in topic_problems(contract):
+        return Check("contract", "fail", sentence), None
     cameras = ", ".join(contract.cameras)
     return (
         Check(

@@ -12,7 +12,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from vla_ros.bringup import gazebo
-from vla_ros.bringup.gazebo import CONTROLLER
+from vla_ros.bringup.robot_check import known_as
 from vla_ros.errors import ConfigurationError, MachineError
 from vla_ros.resources import resource_path
 from vla_ros.robots.spec import RobotSpec
@@ -21,11 +21,17 @@ from vla_ros.robots.spec import RobotSpec
 def driver_actions(robot: RobotSpec, sim: str, robot_ip: str) -> list[Any]:
     """What to start beside the graph for sim:=none or sim:=gazebo.
 
-    Raises `MachineError` when a package is missing and `ConfigurationError` when the address is.
+    Of a robot that is not shipped, `driver.extra` says by which name its driver's launch file knows it, under
+    that file's own argument (`ur_type`, `robot_type`, `robot_model`).  What drives an arm behind ros2_control
+    is started by its own launch file, not from here.
+
+    Raises `MachineError` when a package is missing and `ConfigurationError` when the address or name is.
     """
     if sim == "gazebo":
         return gazebo_actions(robot)
     kind = robot.driver.kind
+    if kind == "ros2_control":
+        return []
     if kind == "interbotix":
         # the driver talks to a USB port of this machine, not to an address
         return [
@@ -34,7 +40,7 @@ def driver_actions(robot: RobotSpec, sim: str, robot_ip: str) -> list[Any]:
                 "xsarm_control.launch.py",
                 robot,
                 {
-                    "robot_model": "wx250s",
+                    "robot_model": known_as(robot, "robot_model", "wx250s"),
                     "use_rviz": "false",
                     "mode_configs": str(resource_path("config", "interbotix_modes.yaml")),
                 },
@@ -44,20 +50,20 @@ def driver_actions(robot: RobotSpec, sim: str, robot_ip: str) -> list[Any]:
         raise ConfigurationError(f"sim:=none needs robot_ip:=, the address of the {robot.title}.")
     if kind == "ur_robot_driver":
         arguments = {
-            "ur_type": robot.name,
+            "ur_type": known_as(robot, "ur_type", robot.name),
             "robot_ip": robot_ip,
-            "initial_joint_controller": CONTROLLER,
+            "initial_joint_controller": gazebo.controller_name(robot),
             "launch_rviz": "false",
         }
         return [_include("ur_robot_driver", "ur_control.launch.py", robot, arguments)]
     arguments = {
-        "robot_type": "fer" if robot.name == "panda" else robot.name,
+        "robot_type": known_as(robot, "robot_type", "fer" if robot.name == "panda" else robot.name),
         "robot_ip": robot_ip,
         "load_gripper": "true",
     }
     return [
         _include("franka_bringup", "franka.launch.py", robot, arguments),
-        _spawner([CONTROLLER, "--param-file", str(_controllers(robot))]),
+        _spawner([gazebo.controller_name(robot), "--param-file", str(_controllers(robot))]),
     ]
 
 
@@ -88,7 +94,7 @@ def gazebo_actions(robot: RobotSpec) -> list[Any]:
             executable="create",
             arguments=["-topic", "/robot_description", "-name", robot.name],
         ),
-        _spawner(["joint_state_broadcaster", CONTROLLER, gazebo.GRIPPER_CONTROLLER]),
+        _spawner(["joint_state_broadcaster", gazebo.controller_name(robot), gazebo.GRIPPER_CONTROLLER]),
         Node(
             package="ros_gz_bridge",
             executable="parameter_bridge",

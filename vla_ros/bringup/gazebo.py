@@ -25,7 +25,7 @@ def robot_description(robot: RobotSpec, controllers: Path) -> str:
 
     The plugin reads the file `controllers` (see `controller_parameters`).
     """
-    root = ElementTree.parse(robot.urdf_path).getroot()
+    root = ElementTree.fromstring(robot.urdf)
     ElementTree.SubElement(root, "link", name=FIXED_TO)
     _fixed_joint(root, "world_to_base", FIXED_TO, robot.base_frame, np.zeros(3), np.zeros(3))
     control = ElementTree.SubElement(root, "ros2_control", name="gazebo", type="system")
@@ -47,12 +47,19 @@ def robot_description(robot: RobotSpec, controllers: Path) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def controller_name(robot: RobotSpec) -> str:
+    """The controller that takes the joint commands: `driver.extra.controller`, else as its topic says."""
+    parts = robot.driver.command_topic.strip("/").split("/")
+    named = parts[0] if len(parts) == 2 and parts[1] == "commands" else CONTROLLER
+    return str(robot.driver.extra.get("controller", named))
+
+
 def controller_parameters(robot: RobotSpec, joints: Sequence[str]) -> str:
     """Parameters of ros2_control in YAML: a forward controller of `joints` on the driver's command topic.
 
     The controller is named after the topic, `/NAME/commands`, as ros2_controllers does.
     """
-    name = CONTROLLER
+    name = controller_name(robot)
     forward = "forward_command_controller/ForwardCommandController"
     manager = {
         "update_rate": 500,

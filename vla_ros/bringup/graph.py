@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from vla_ros.bringup.domain import LOCALHOST, RANGE
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, ContractError
 from vla_ros.policies.registry import family, policy_requirements
 from vla_ros.resources import resource_path
 
@@ -85,7 +86,7 @@ class GraphOptions:
     """What a user can choose; the names are those of the launch arguments and command-line options."""
 
     robot: str = "panda"
-    """Name of a robot, or path of a contract."""
+    """Name of a robot, or path of a robot's YAML file or of a contract."""
     sim: str = "mujoco"
     policy: str = ""
     policy_options: Mapping[str, Any] = field(default_factory=dict)
@@ -131,6 +132,9 @@ def contract_for(options: GraphOptions) -> Contract:
         action_rate=options.rate or None,
     )
     preflight(contract, policy_requirements(contract))
+    if not contract.cameras:
+        raise ContractError(f"The contract of {contract.source} has no cameras, at least one is needed.")
+    check_robot(contract, simulated=options.sim == "mujoco")
     return contract
 
 
@@ -152,12 +156,8 @@ def graph(options: GraphOptions) -> list[Process]:
     }
     processes = []
     if options.sim == "mujoco":
-        simulated = {
-            "robot": contract.robot.name,
-            "seed": options.seed,
-            "publish_clock": options.use_sim_time,
-        }
-        processes.append(Process("simulator", {**simulated, **_cameras(contract)}))
+        simulated = {"robot": options.robot, "seed": options.seed, "publish_clock": options.use_sim_time}
+        processes.append(Process("simulator", simulated))
     if options.record:
         recorded = {"output": options.record, "cameras": options.record_cameras}
         if options.teleop is not None and options.teleop.per_episode:
@@ -238,7 +238,7 @@ def replay_graph(
         "rate": contract.action_space.rate,
     }
     # nobody looks through the simulated cameras: the recording has its own images
-    simulated = {"robot": contract.robot.name, "seed": options.seed, "camera_rate": 1.0}
+    simulated = {"robot": options.robot, "seed": options.seed, "camera_rate": 1.0}
     controlled: dict[str, Any] = {}
     chunked: dict[str, Any] = {}
     if own_time:
@@ -262,15 +262,6 @@ def replay_graph(
         Process("replayer", played),
         Process("lifecycle_manager", {**clock, "nodes": nodes}),
     ]
-
-
-def _cameras(contract: Contract) -> dict[str, Any]:
-    """What the contract says of the cameras' size and rate, where the simulator can follow: one for all."""
-    sizes = {(camera.width, camera.height, camera.rate) for camera in contract.cameras.values()}
-    if len(sizes) != 1:
-        return {}
-    width, height, rate = sizes.pop()
-    return {"camera_width": width, "camera_height": height, "camera_rate": rate}
 
 
 def _patience(contract: Contract) -> dict[str, Any]:

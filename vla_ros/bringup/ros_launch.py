@@ -11,22 +11,32 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from vla_ros.bringup.drivers import driver_actions
-from vla_ros.bringup.graph import SIMULATORS, GraphOptions, Process, TeleopOptions, environment, graph
+from vla_ros.bringup.graph import (
+    SIMULATORS,
+    GraphOptions,
+    Process,
+    TeleopOptions,
+    contract_for,
+    environment,
+    graph,
+)
+from vla_ros.bringup.robot_check import check_family, driver_kinds
 from vla_ros.bringup.shm import clean_shared_memory
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.policies.options import mapped_options
-from vla_ros.robots import load_robot
 from vla_ros.teleop.devices import DEVICES, own_terminal
 
 
 def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
     """The launch description for a family of robots, the first of which is the default.
 
+    Robots with different drivers are no family: then any robot may be named, one's own by its file too.
+
     `teleop`: a person drives; then no policy runs unless one is named.
     """
     arguments = [
-        ("robot", robots[0], "Which robot of the family.", robots),
-        ("contract", "", "Path of a contract in YAML instead of the robot's own cameras and defaults.", None),
+        ("robot", robots[0], *_which(robots)),
+        ("contract", "", "Path of a contract, or of a robot's own YAML file, instead of `robot`.", None),
         ("sim", "mujoco", "Simulator; none starts the real robot's driver.", list(SIMULATORS)),
         ("policy", "", "Name of the policy; empty: the contract's, visual_servo for a bare robot.", None),
         ("policy_options", "", "Options of the policy as a YAML mapping; empty: the contract's.", None),
@@ -53,12 +63,19 @@ def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
                 for name, default, text, choices in arguments
             ),
             *(SetEnvironmentVariable(name, value) for name, value in environment().items()),
-            OpaqueFunction(function=_actions, args=[teleop]),
+            OpaqueFunction(function=_actions, args=[teleop, robots]),
         ]
     )
 
 
-def _actions(context: LaunchContext, teleop: bool = False) -> list[Any]:
+def _which(robots: list[str]) -> tuple[str, list[str] | None]:
+    """Description and choices of the argument `robot`."""
+    if len(driver_kinds(robots)) == 1:
+        return "Which robot of the family.", robots
+    return f"{', '.join(robots)}, or the path of a robot's YAML file or of a contract.", None
+
+
+def _actions(context: LaunchContext, teleop: bool, robots: list[str]) -> list[Any]:
     def given(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
@@ -90,10 +107,11 @@ def _actions(context: LaunchContext, teleop: bool = False) -> list[Any]:
         options = replace(
             options, teleop=person, instruction="", action_space=given("action_space"), timeout=0.0
         )
+    robot = contract_for(options).robot
+    check_family(robot, robots, given("contract"))
     nodes = [node_action(process) for process in graph(options)]
     if sim == "mujoco":
         return nodes
-    robot = load_robot(given("robot"))
     return [*driver_actions(robot, sim, given("robot_ip")), *nodes]
 
 

@@ -109,7 +109,7 @@ def _seen(contract: Contract, info: DatasetInfo, cameras: Mapping[str, str]) -> 
         if spec is not None:
             height, width = info.cameras[theirs]
             specs[name] = replace(spec, name=name, width=width, height=height)
-    return replace(contract, cameras=specs)
+    return replace(contract, robot=replace(contract.robot, cameras=specs))
 
 
 def _named(cameras: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, load_contract, preflight, preflight_problems
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
@@ -89,6 +90,7 @@ def policy_check(contract: Contract) -> int:
     try:
         needs = policy_requirements(contract)
         problems += list(preflight_problems(contract, needs))
+        check_robot(contract, simulated=True)
         if not missing:
             with _running(contract) as policy:
                 say(_first_answer(policy, contract))

@@ -13,6 +13,7 @@ from vla_ros.contract import load_contract
 from vla_ros.data.episode import Episode
 from vla_ros.data.episode_bag import BRIDGE_RATE, episode_to_bag
 from vla_ros.data.rlds import read_rlds
+from vla_ros.data.rlds_dataset import CONTRACT
 from vla_ros.errors import DataError, VlaRosError
 from vla_ros.evaluation.judge import judge_run
 from vla_ros.evaluation.replay_compare import (
@@ -43,6 +44,7 @@ def replay(rlds: Path, json_path: Path | None, runs: Path, most: int) -> int:
     console = Console()
     contract = load_contract(ROBOT, simulated=True, action_space=ACTION_SPACE, action_rate=BRIDGE_RATE)
     robot = contract.robot
+    _check_robot(rlds, robot)
     episodes = _episodes(rlds, most)
     folder = run_folder(runs, stamp())
     bags = []
@@ -105,6 +107,16 @@ def _episodes(rlds: Path, most: int) -> list[Episode]:
     if not episodes:
         raise DataError(f"{rlds} holds no trajectories.")
     return episodes
+
+
+def _check_robot(rlds: Path, robot: RobotSpec) -> None:
+    """Refuse what this package wrote of another robot: BridgeData V2 has no contract beside it."""
+    for file in (rlds / CONTRACT, *rlds.glob(f"*/{CONTRACT}"), *rlds.glob(f"*/*/{CONTRACT}")):
+        if file.is_file() and (other := load_contract(file).robot.name) != robot.name:
+            raise DataError(
+                f"{rlds} holds episodes of robot '{other}', but --rlds plays BridgeData V2 on the "
+                f"{robot.title}; play their bags with --into graph or sim."
+            )
 
 
 def _to_start(running: Session, joints: Array, width: float) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 from rich.table import Table
 
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
-from vla_ros.robots import load_robot
+from vla_ros.contract import load_contract
 
 
 def robot_info(name: str) -> int:
-    """Print a robot's limits, cameras and driver.  Raises `ConfigurationError` for an unknown one."""
-    robot = load_robot(name)
+    """Print a robot's limits, cameras and driver; of a contract, those of its robot.
+
+    Raises `ConfigurationError` for an unknown one and for one that could not be driven.
+    """
+    contract = load_contract(name)
+    check_robot(contract, simulated=False)
+    robot = contract.robot
     console = Console()
     console.print(f"[bold]{robot.title}[/bold] ({robot.name})", highlight=False)
     console.print(f"  described in {robot.yaml_path} and {robot.urdf_path}", highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
 from vla_ros.lockstep.bulk import demonstrations
@@ -36,6 +37,7 @@ def record_scripted(order: Order, out: Path, episodes: int, jobs: int, json: Pat
     `jobs`: processes, 0: as many as cores.  Raises what `Collection` and `demonstrations` raise.
     """
     console = Console(stderr=True)
+    check_robot(order.contract(), simulated=True)
     jobs = jobs or len(os.sched_getaffinity(0))
     begun = time.monotonic()
     made: list[Result] = []

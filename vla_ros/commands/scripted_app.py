@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vla_ros.commands.shared import plain_errors
+from vla_ros.commands.shared import ROBOT, plain_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def record(
         bool, typer.Option("--scripted", help="Let the scripted expert do it, in the simulator.")
     ] = False,
     robot: Annotated[
-        str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")
+        str, typer.Option(help=ROBOT)
     ] = "panda",
     tasks: Annotated[
         str, typer.Option("--tasks", "--task", help="With commas between, in turn: pick, place, push, stack.")

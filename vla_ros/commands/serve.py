@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, preflight
 from vla_ros.policies.registry import contract_policy
@@ -27,8 +25,7 @@ def serve(
     preflight(contract, policy.requirements)
     policy.load()
     options = ServerOptions(host=host, port=port, token=token, certificate=certificate, key=key)
-    robot = replace(contract.robot, cameras=dict(contract.cameras))
-    server = PolicyServer(policy, robot, form, options)
+    server = PolicyServer(policy, contract.robot, form, options)
     kind = "wss" if certificate else "ws"
     Console().print(
         f"'{contract.policy}' is served at {kind}://{host}:{server.port} ({HEALTH} says whether it lives). "

@@ -18,6 +18,8 @@ from vla_ros.commands.safe_console import Console
 from vla_ros.errors import ConfigurationError, VlaRosError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+ROBOT = "panda, fr3, widowx, ur5, ur5e, or the path of a robot's YAML file or of a contract."
+"""Help of whatever takes a robot."""
 BAD_INPUT = 2
 INTERRUPTED = 130
 SAY_AGAIN_AFTER = 15.0

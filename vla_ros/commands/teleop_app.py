@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vla_ros.commands.shared import plain_errors
+from vla_ros.commands.shared import ROBOT, plain_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 @plain_errors
 def teleop(
     robot: Annotated[
-        str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")
+        str, typer.Option(help=ROBOT)
     ] = "panda",
     device: Annotated[
         str, typer.Option(help="keyboard, gamepad, spacemouse, leader, joy, twist or scripted.")

@@ -35,6 +35,10 @@ DRIVER_STOPS = {
         "the motors go on to their last goal and hold it; nothing is sent, and the torque stays on, because "
         "without it the arm would fall"
     ),
+    "ros2_control": DriverStop(
+        "ros2_control repeats the last position: the robot goes there and holds it, as far as its hardware "
+        "does; nothing stops the arm itself"
+    ),
     "simulated": DriverStop("the simulated robot goes on to its last command and holds it"),
 }
 """By kind of driver."""

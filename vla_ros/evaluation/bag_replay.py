@@ -135,11 +135,9 @@ def replay_bag(
         used = replace(used, policy=policy, policy_options=dict(policy_options or {}))
         made = contract_policy(used)
         made.load()
-    robot = used.robot.yaml_path.read_text(encoding="utf-8")
-
     def stepped(grid: bool) -> BagReplay:
         traces = tuple(replay_run(run, used, made, latency, grid))
-        golden = golden_of(run, traces, text, robot, policy)
+        golden = golden_of(run, traces, text, used.robot.yaml, policy)
         return BagReplay(run, used, traces, golden, lambda: stepped(True))
 
     return stepped(False)

@@ -110,7 +110,7 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
         notes.append("Positions that are not finite: workspace, floor and collisions were not judged.")
         speed, low, near = np.nan, np.nan, np.inf
     else:
-        chain = read_urdf(robot.urdf_path)
+        chain = read_urdf(robot.urdf, robot.urdf_path)
         values = joint_values(robot.joint_names, points.positions, robot.gripper, points.widths)
         tcp = chain.poses(robot.tcp_frame, values)[:, :3, 3]
         violations += _workspace(tcp, points, runs, robot)

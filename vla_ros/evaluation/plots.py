@@ -24,7 +24,7 @@ POINTS = 1500
 
 def path_figure(run: RunData, robot: RobotSpec) -> str:
     """Path of the tool centre point from above, from the side and in space: commanded and measured."""
-    chain = read_urdf(robot.urdf_path)
+    chain = read_urdf(robot.urdf, robot.urdf_path)
     curves: list[_Curve] = []
     if run.measured.stamps.size:
         curves.append(("measured", colour("two"), _path(chain, robot, run.measured.positions)))

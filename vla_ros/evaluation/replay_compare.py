@@ -109,7 +109,7 @@ def driven_path(run: RunData, robot: RobotSpec, start: int) -> PosePath:
     if len(run.measured.stamps) < 2:
         raise DataError(f"{run.path} has no joint states on {robot.driver.joint_state_topic}.")
     values = {name: run.measured.positions[:, i] for i, name in enumerate(robot.joint_names)}
-    poses = read_urdf(robot.urdf_path).poses(robot.tcp_frame, values)
+    poses = read_urdf(robot.urdf, robot.urdf_path).poses(robot.tcp_frame, values)
     return PosePath(
         np.asarray((run.measured.stamps - start) * 1e-9, np.float64),
         poses[:, :3, 3],

@@ -95,17 +95,17 @@ class UrdfChain:
         return found
 
 
-def read_urdf(path: Path) -> UrdfChain:
-    """Read joints and collision primitives.  Raises `ConfigurationError`."""
+def read_urdf(text: str, path: Path) -> UrdfChain:
+    """Joints and collision primitives of a URDF that came from `path`.  Raises `ConfigurationError`."""
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(text)
         joints = [_joint(node) for node in root.findall("joint")]
         shapes = [
             _shape(link.get("name", ""), node)
             for link in root.findall("link")
             for node in link.findall("collision")
         ]
-    except (OSError, ElementTree.ParseError, ValueError, AttributeError) as error:
+    except (ElementTree.ParseError, ValueError, AttributeError) as error:
         raise ConfigurationError(f"{path} cannot be read as URDF: {error}.") from error
     return UrdfChain(path, {joint.child: joint for joint in joints}, tuple(shapes))
 

@@ -53,8 +53,8 @@ class BagLog:
         self._robot, self._jpeg, self._quality = robot, images == "jpeg", quality
         texts = {
             "contract": contract.to_yaml(),
-            "robot": robot.yaml_path.read_text(encoding="utf-8"),
-            "urdf": robot.urdf_path.read_text(encoding="utf-8"),
+            "robot": robot.yaml,
+            "urdf": robot.urdf,
             "calibration": calibration_text(contract.cameras),
             **(metadata or {}),
         }

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.contract import Contract, load_contract
-from vla_ros.errors import ConfigurationError, DataError
+from vla_ros.contract import Contract, load_contract, topic_problems
+from vla_ros.errors import ConfigurationError, ContractError, DataError
 from vla_ros.lockstep.bag_log import IMAGES, BagLog
 from vla_ros.lockstep.simulated import EPISODE_SPAN, START, Scene, make_world, rollout, set_scene
 from vla_ros.lockstep.sources import ExpertSource
@@ -60,9 +60,12 @@ class Order:
                 raise ConfigurationError(
                     f"The task '{task}' is unknown; it must be one of {', '.join(TASKS)}."
                 )
-        return load_contract(
+        contract = load_contract(
             self.robot, simulated=True, action_space=self.action_space or None, action_rate=self.rate or None
         )
+        for sentence in topic_problems(contract):
+            raise ContractError(sentence)
+        return contract
 
     def task_of(self, seed: int) -> str:
         """The task of an episode."""

@@ -138,6 +138,10 @@ class GripperCommands:
         if hasattr(goal, "width"):
             goal.width, goal.speed = width, self._spec.gripper.speed
             return goal
+        if hasattr(goal.command, "max_effort"):
+            goal.command.position = self._reported(width)
+            goal.command.max_effort = self._spec.gripper.max_force
+            return goal
         goal.command.name = [str(name) for name in self._settings["joint_names"]][:1]  # type: ignore[attr-defined]
         goal.command.position = [self._reported(width)]
         goal.command.velocity = [self._spec.gripper.speed]

@@ -85,8 +85,8 @@ class Recorder(VlaNode):
             topics = [t for t in wanted if self.value("cameras") or t.name not in images] + topics
             metadata = {
                 "contract": contract.to_yaml(),
-                "robot": contract.robot.yaml_path.read_text(encoding="utf-8"),
-                "urdf": contract.robot.urdf_path.read_text(encoding="utf-8"),
+                "robot": contract.robot.yaml,
+                "urdf": contract.robot.urdf,
                 "calibration": calibration_text(contract.cameras),
             }
         if not topics:

@@ -100,6 +100,10 @@ def make_surface(node: Node, spec: RobotSpec, world: World, lock: threading.Lock
             from vla_ros.nodes.simulated_ur import UrSurface
 
             return UrSurface(node, spec, world, lock)
+        if spec.driver.kind == "ros2_control":
+            from vla_ros.nodes.simulated_ros2_control import Ros2ControlSurface
+
+            return Ros2ControlSurface(node, spec, world, lock)
         from vla_ros.nodes.simulated_interbotix import InterbotixSurface
 
         return InterbotixSurface(node, spec, world, lock)

@@ -189,6 +189,8 @@ class FrankaGripper(ActionGripper):
 
         gripper = spec.driver.gripper
         self.serve(Move, str(gripper["name"]), lambda goal: Command(goal.width, None, goal.speed), moved)
+        if "grasp_name" not in gripper:
+            return
         # A grasp closes with force until the object stops it; its width only says what is expected.
         self.serve(
             Grasp,
@@ -225,6 +227,27 @@ class RobotiqGripper(ActionGripper):
         self.serve(ParallelGripperCommand, str(spec.driver.gripper["name"]), command, result)
 
 
+class CommandGripper(ActionGripper):
+    """ros2_controllers' position_controllers/GripperActionController: one GripperCommand action."""
+
+    def __init__(self, node: Node, spec: RobotSpec, world: World, lock: threading.Lock) -> None:
+        from control_msgs.action import GripperCommand
+
+        super().__init__(node, world, lock)
+
+        def command(goal: Any) -> Command:
+            effort = goal.command.max_effort
+            # no largest effort means as much as there is
+            return Command(commanded_width(spec, goal.command.position), effort if effort > 0.0 else None)
+
+        def result(goal: Any, motion: _Motion, width: float) -> tuple[bool, Any]:
+            answer = GripperCommand.Result(position=reported_position(spec, width))
+            answer.stalled, answer.reached_goal = motion.stalled, motion.reached
+            return motion.stalled or motion.reached, answer
+
+        self.serve(GripperCommand, str(spec.driver.gripper["name"]), command, result)
+
+
 class InterbotixGripper:
     """interbotix_xs_sdk: JointSingleCommand in linear position mode."""
 
@@ -259,16 +282,18 @@ class InterbotixGripper:
 
 
 _GRIPPERS: dict[str, Callable[[Node, RobotSpec, World, threading.Lock], Gripper]] = {
-    "franka_ros2": FrankaGripper,
-    "ur_robot_driver": RobotiqGripper,
-    "interbotix": InterbotixGripper,
+    "franka_msgs/action/Move": FrankaGripper,
+    "control_msgs/action/ParallelGripperCommand": RobotiqGripper,
+    "control_msgs/action/GripperCommand": CommandGripper,
+    "interbotix_xs_msgs/JointSingleCommand": InterbotixGripper,
 }
+"""By the type of the gripper interface, the key `driver.gripper.type` of the robot's description."""
 
 
 def make_gripper(node: Node, spec: RobotSpec, world: World, lock: threading.Lock) -> Gripper:
     """A robot's gripper interface.  Raises `ConfigurationError` when the driver's messages are missing."""
     try:
-        return _GRIPPERS[spec.driver.kind](node, spec, world, lock)
+        return _GRIPPERS[str(spec.driver.gripper["type"])](node, spec, world, lock)
     except ImportError as error:
         raise ConfigurationError(
             f"The message package of the gripper of '{spec.name}' is missing ({error}); "

@@ -15,6 +15,7 @@ from sensor_msgs.msg import MultiDOFJointState
 from std_msgs.msg import String
 
 from vla_ros import msg
+from vla_ros.contract import load_contract
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
@@ -24,7 +25,6 @@ from vla_ros.nodes.driver_topics import DriverTopics
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.simulated_driver import make_surface
 from vla_ros.nodes.time_gate import TimeGate
-from vla_ros.robots import load_robot
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.sim.drivers import make_driver
 from vla_ros.sim.goal import TASKS
@@ -48,14 +48,15 @@ class Simulator(VlaNode):
     """Physics and cameras run in threads of their own; this class only wires them."""
 
     PARAMETERS = (
-        Parameter("robot", "panda", "Robot: a name in config/robots or the path of a YAML file."),
+        Parameter("robot", "panda", "Name of a robot, or path of a robot's YAML file or of a contract."),
         Parameter("task", "", "Task of the first scene; empty: what the instruction says, else pick.",
                   choices=("", *TASKS)),
         Parameter("instruction", "", "Instruction of the first scene; empty: the task's own."),
         Parameter("seed", 0, "Seed of the first scene.", 0),
-        Parameter("camera_width", 0, "Width of all images [pixel]; 0: the robot's own.", 0, 4096),
-        Parameter("camera_height", 0, "Height of all images [pixel]; 0: the robot's own.", 0, 4096),
-        Parameter("camera_rate", 0.0, "Images a second of each camera [Hz]; 0: the robot's own.", 0.0, 120.0),
+        Parameter("camera_width", 0, "Width of all images [pixel]; 0: as the contract says.", 0, 4096),
+        Parameter("camera_height", 0, "Height of all images [pixel]; 0: as the contract says.", 0, 4096),
+        Parameter("camera_rate", 0.0, "Images a second of each camera [Hz]; 0: as the contract says.",
+                  0.0, 120.0),
         Parameter("physics_rate", 500, "Time steps a second [Hz].", 500, 2000),
         Parameter("renderer", "auto", "How images are made.", choices=BACKENDS),
         Parameter("driver_patience", 10.0, "Factor on the timeouts of the simulated driver, for a machine "
@@ -73,7 +74,7 @@ class Simulator(VlaNode):
     def __init__(self) -> None:
         super().__init__("simulator")
         sys.setswitchinterval(SWITCH_INTERVAL)
-        spec = load_robot(self.value("robot"))
+        spec = load_contract(self.value("robot"), simulated=True).robot
         cameras = self._cameras_of(spec)
         task, instruction = self.value("task"), self.value("instruction")
         if not task and not instruction.strip():

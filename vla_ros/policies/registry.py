@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
@@ -164,9 +164,8 @@ def _options(factory: Any) -> dict[str, Any] | None:
 
 def contract_policy(contract: PolicyContract) -> Policy:
     """The policy a contract names, speaking the contract's action space.  Raises `PolicyError`."""
-    robot = replace(contract.robot, cameras=dict(contract.cameras))
     space = {"action_space": contract.action_space.name, "rate": contract.action_space.rate}
-    return make_policy(contract.policy, robot, **{**space, **contract.policy_options})
+    return make_policy(contract.policy, contract.robot, **{**space, **contract.policy_options})
 
 
 def policy_requirements(contract: PolicyContract) -> PolicyRequirements:

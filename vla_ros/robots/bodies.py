@@ -21,7 +21,7 @@ def read_bodies(model: pin.Model, spec: RobotSpec) -> list[pin.GeometryObject]:
     URDF knows no capsule: every cylinder between two spheres of its radius becomes one.  One exact shape in
     place of three is faster and has smoother gradients.
     """
-    objects = list(pin.buildGeomFromUrdf(model, str(spec.urdf_path), pin.COLLISION).geometryObjects)
+    objects = list(pin.buildGeomFromUrdfString(model, spec.urdf, pin.COLLISION).geometryObjects)
     used: set[int] = set()
     for index, item in enumerate(objects):
         if isinstance(item.geometry, coal.Cylinder):

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Set
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import numpy as np
+import yaml
 
 from vla_ros.errors import ConfigurationError
 from vla_ros.resources import resource_path
+from vla_ros.robots.cameras import read_cameras
+from vla_ros.robots.driver_fields import read_driver
 from vla_ros.robots.environment import EnvironmentSpec
 from vla_ros.robots.environment_fields import read_environment
 from vla_ros.robots.fields import Fields, read_yaml
 from vla_ros.robots.load import ContactSpec, read_contact
 from vla_ros.robots.spec import (
-    CameraSpec,
     CollisionSpec,
-    DriverSpec,
     GripperSpec,
     JointLimits,
     RobotSpec,
     TcpLimits,
     Workspace,
 )
+from vla_ros.robots.urdf import Urdf, parse_urdf, read_urdf_file
 from vla_ros.types import Array
 
 ALIASES = {"franka": "panda", "wx250s": "widowx"}
-DRIVER_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix")
-COMMAND_TYPES = ("std_msgs/Float64MultiArray", "interbotix_xs_msgs/JointGroupCommand")
+LEAST_JOINTS = 6
+"""A pose of the tool has as many degrees of freedom."""
 
 
 def robot_names() -> list[str]:
@@ -36,25 +39,57 @@ def robot_names() -> list[str]:
     return sorted(path.stem for path in resource_path("config", "robots").glob("*.yaml"))
 
 
-def load_robot(name_or_path: str | Path) -> RobotSpec:
+def load_robot(name_or_path: str | Path, folder: Path | None = None) -> RobotSpec:
     """A robot of the package by name or alias, or a user's own from a YAML file.
+
+    `folder`: where a relative path is looked for first; then in the working directory.
 
     Raises:
         ConfigurationError: unknown name, or the YAML or its URDF is missing, broken or inconsistent.
     """
-    path = _find(str(name_or_path))
+    path = _find(str(name_or_path), folder)
     fields = read_yaml(path)
-    urdf_path = _find_urdf(fields)
-    joints, links = _read_urdf(urdf_path)
+    if "robot" in fields and "urdf" not in fields:
+        raise ConfigurationError(f"{path} is a contract, but the YAML file of a robot is wanted here")
+    text = path.read_text(encoding="utf-8")
+    return _robot(fields, text, path.parent == resource_path("config", "robots").resolve())
+
+
+def robot_from_mapping(content: Mapping[str, Any], where: str) -> RobotSpec:
+    """A robot from what `embedded` gave, which is a robot's YAML with the URDF itself under `urdf`.
+
+    `where` it stands, for sentences.  Raises `ConfigurationError` as `load_robot` does.
+    """
+    text = yaml.safe_dump(dict(content), sort_keys=False, width=110)
+    return _robot(Fields(Path(where), "robot.", content), text, shipped=False)
+
+
+def embedded(spec: RobotSpec) -> str | dict[str, Any]:
+    """What a contract says of the robot: a shipped one's name, else all of its description with its URDF."""
+    return spec.name if spec.shipped else {**yaml.safe_load(spec.yaml), "urdf": spec.urdf}
+
+
+def _robot(fields: Fields, text: str, shipped: bool) -> RobotSpec:
+    urdf = _urdf(fields)
+    joints, links = urdf.joints, urdf.links
     names = fields.texts("joint_names")
-    _known(fields, "joint_names", names, joints, f"joint of {urdf_path.name}")
+    _known(fields, "joint_names", names, joints, f"joint of {urdf.path.name}")
+    if len(names) < LEAST_JOINTS:
+        raise fields.error(
+            "joint_names",
+            f"names {len(names)} joints, but arms are moved by the pose of their tool, which takes at least "
+            f"{LEAST_JOINTS}",
+        )
     published = _published(fields.section("published"), len(names))
     applied = _applied(fields.section("applied"), published, names)
     spec = RobotSpec(
         name=fields.text("name"),
         title=fields.text("title"),
-        yaml_path=path,
-        urdf_path=urdf_path,
+        yaml_path=fields.path,
+        urdf_path=urdf.path,
+        yaml=text,
+        urdf=urdf.text,
+        shipped=shipped,
         base_frame=_frame(fields, "base_frame", links),
         tcp_frame=_frame(fields, "tcp_frame", links),
         elbow_frame=_frame(fields, "elbow_frame", links),
@@ -67,8 +102,8 @@ def load_robot(name_or_path: str | Path) -> RobotSpec:
         tcp=_tcp(fields.section("tcp")),
         workspace=_workspace(fields.section("workspace")),
         collision=_collision(fields.section("collision"), links),
-        cameras=_cameras(fields.section("cameras"), links),
-        driver=_driver(fields.section("driver"), len(names)),
+        cameras=read_cameras(fields, links),
+        driver=read_driver(fields.section("driver"), len(names)),
         control_rate=fields.positive("control_rate", 1000.0),
         simulated_control_rate=fields.positive("simulated_control_rate", 1000.0),
         simulated_joint_state_rate=fields.positive("simulated_joint_state_rate", 1000.0),
@@ -79,17 +114,19 @@ def load_robot(name_or_path: str | Path) -> RobotSpec:
     return spec
 
 
-def link_names(urdf_path: Path) -> set[str]:
-    """Names of all links of a URDF.  Raises `ConfigurationError`."""
-    return _read_urdf(urdf_path)[1]
+def link_names(spec: RobotSpec) -> set[str]:
+    """Names of all links of the robot's URDF."""
+    return set(parse_urdf(spec.urdf, spec.urdf_path).links)
 
 
-def _find(text: str) -> Path:
+def _find(text: str, folder: Path | None) -> Path:
     if text.endswith((".yaml", ".yml")):
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise ConfigurationError(f"robot file {text} does not exist")
-        return path.resolve()
+        given = Path(text).expanduser()
+        for path in (given if folder is None else folder / given, given):
+            if path.is_file():
+                return path.resolve()
+        beside = "" if folder is None or given.is_absolute() else f", neither in {folder} nor here"
+        raise ConfigurationError(f"robot file {text} does not exist{beside}")
     names = robot_names()
     name = ALIASES.get(text.lower(), text.lower())
     if name not in names:
@@ -100,39 +137,31 @@ def _find(text: str) -> Path:
             f"unknown robot '{text}'{hint}; known: {', '.join(names)} ({aliases}),"
             " or the path of a robot's .yaml file"
         )
-    return resource_path("config", "robots", f"{name}.yaml")
+    return resource_path("config", "robots", f"{name}.yaml").resolve()
 
 
-def _find_urdf(fields: Fields) -> Path:
+def _urdf(fields: Fields) -> Urdf:
+    """The URDF that the key `urdf` names, or holds."""
     name = fields.text("urdf")
+    if name.lstrip().startswith("<"):
+        # the file it once was has a name for sentences only
+        return parse_urdf(name, Path(f"{fields.text('name')}.urdf"))
     beside = fields.path.parent / Path(name).expanduser()
     if beside.is_file():
-        return beside.resolve()
+        return read_urdf_file(beside.resolve())
     shipped = resource_path("urdf") / name
     if shipped.is_file():
-        return shipped
+        return read_urdf_file(shipped)
     raise fields.error("urdf", f"{name} is neither beside the YAML file nor in {shipped.parent}")
 
 
-def _read_urdf(path: Path) -> tuple[set[str], set[str]]:
-    """Names of the moving joints and of all links."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ConfigurationError(f"{path}, line {error.position[0]}: broken XML: {error}") from error
-    if root.tag != "robot":
-        raise ConfigurationError(f"{path} is not a URDF: its root element is <{root.tag}>, not <robot>")
-    joints = {j.get("name", "") for j in root.findall("joint") if j.get("type") != "fixed"}
-    return joints, {link.get("name", "") for link in root.findall("link")}
-
-
-def _known(fields: Fields, key: str, names: tuple[str, ...], known: set[str], kind: str) -> None:
+def _known(fields: Fields, key: str, names: tuple[str, ...], known: Set[str], kind: str) -> None:
     for name in names:
         if name not in known:
             raise fields.error(key, f"'{name}' is no {kind}; it has {', '.join(sorted(known))}")
 
 
-def _frame(fields: Fields, key: str, links: set[str]) -> str:
+def _frame(fields: Fields, key: str, links: Set[str]) -> str:
     name = fields.text(key)
     _known(fields, key, (name,), links, "link of the URDF")
     return name
@@ -202,7 +231,7 @@ def _rotation(fields: Fields, key: str) -> Array:
     return matrix
 
 
-def _gripper(fields: Fields, joints: set[str], links: set[str]) -> GripperSpec:
+def _gripper(fields: Fields, joints: Set[str], links: Set[str]) -> GripperSpec:
     names = fields.texts("joint_names")
     _known(fields, "joint_names", names, joints, "joint of the URDF")
     frames = fields.texts("finger_frames")
@@ -237,7 +266,7 @@ def _workspace(fields: Fields) -> Workspace:
     return box
 
 
-def _collision(fields: Fields, links: set[str]) -> CollisionSpec:
+def _collision(fields: Fields, links: Set[str]) -> CollisionSpec:
     pairs = fields.take("excluded")
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise fields.error("excluded", "must be a list of pairs of links, or []")
@@ -253,71 +282,7 @@ def _collision(fields: Fields, links: set[str]) -> CollisionSpec:
     return spec
 
 
-def _environment(fields: Fields, links: set[str]) -> EnvironmentSpec:
+def _environment(fields: Fields, links: Set[str]) -> EnvironmentSpec:
     if "environment" not in fields:
         return EnvironmentSpec()
     return read_environment(fields.section("environment"), EnvironmentSpec(), links)
-
-
-def _cameras(fields: Fields, links: set[str]) -> dict[str, CameraSpec]:
-    return {name: _camera(name, fields.section(name), links) for name in fields.names()}
-
-
-def _camera(name: str, fields: Fields, links: set[str]) -> CameraSpec:
-    camera = CameraSpec(
-        name=name,
-        parent_frame=_frame(fields, "parent_frame", links),
-        pose=fields.pose(),
-        fovy=fields.positive("fovy", 3.1),
-        width=int(fields.number("width", 1)),
-        height=int(fields.number("height", 1)),
-        rate=fields.positive("rate"),
-        topic=fields.text("topic"),
-        compressed=fields.flag("compressed", False),
-    )
-    fields.finish()
-    return camera
-
-
-def _driver(fields: Fields, n: int) -> DriverSpec:
-    kind, command_type = fields.text("kind"), fields.text("command_type")
-    if kind not in DRIVER_KINDS:
-        raise fields.error("kind", f"'{kind}' is not one of {', '.join(DRIVER_KINDS)}")
-    if command_type not in COMMAND_TYPES:
-        raise fields.error("command_type", f"'{command_type}' is not one of {', '.join(COMMAND_TYPES)}")
-    names = fields.texts("joint_names")
-    if len(names) != n:
-        raise fields.error("joint_names", f"must name {n} joints, got {len(names)}")
-    spec = DriverSpec(
-        kind=kind,
-        joint_state_topic=fields.text("joint_state_topic"),
-        joint_state_rate=fields.positive("joint_state_rate"),
-        joint_names=names,
-        command_topic=fields.text("command_topic"),
-        command_type=command_type,
-        command_rate=fields.positive("command_rate"),
-        gripper=_driver_gripper(fields.section("gripper")),
-        extra=fields.mapping("extra"),
-    )
-    fields.finish()
-    return spec
-
-
-def _driver_gripper(fields: Fields) -> dict[str, object]:
-    """The keys every gripper interface has are checked; further ones belong to the kind of driver."""
-    kind = fields.text("kind")
-    if kind not in ("action", "topic"):
-        raise fields.error("kind", f"'{kind}' is not one of action, topic")
-    known: dict[str, object] = {
-        "kind": kind,
-        "name": fields.text("name"),
-        "type": fields.text("type"),
-        "joint_state_topic": fields.text("joint_state_topic"),
-        "joint_state_rate": fields.positive("joint_state_rate"),
-        "joint_names": fields.texts("joint_names"),
-        "state_at_min_width": fields.number("state_at_min_width"),
-        "state_at_max_width": fields.number("state_at_max_width"),
-    }
-    if known["state_at_min_width"] == known["state_at_max_width"]:
-        raise fields.error("state_at_max_width", "must differ from state_at_min_width")
-    return known | {key: fields.take(key) for key in fields.names() if key not in known}

@@ -17,7 +17,7 @@ def build_model(spec: RobotSpec) -> pin.Model:
         ConfigurationError: the URDF cannot be read or moves other joints than the YAML file names.
     """
     try:
-        model = pin.buildModelFromUrdf(str(spec.urdf_path))
+        model = pin.buildModelFromXML(spec.urdf)
     except ValueError as error:
         raise ConfigurationError(f"{spec.urdf_path} is no valid URDF: {error}") from error
     named = (*spec.joint_names, *spec.gripper.joint_names)

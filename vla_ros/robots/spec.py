@@ -123,7 +123,7 @@ class DriverSpec:
     """Topics, types and rates of the robot's ROS 2 driver."""
 
     kind: str
-    """franka_ros2, ur_robot_driver or interbotix."""
+    """franka_ros2, ur_robot_driver, interbotix or ros2_control."""
     joint_state_topic: str
     joint_state_rate: float
     joint_names: tuple[str, ...]
@@ -157,7 +157,15 @@ class RobotSpec:
     name: str
     title: str
     yaml_path: Path
+    """Where the description was read from, for sentences; it may have come in a contract or a bag."""
     urdf_path: Path
+    """Likewise of the URDF."""
+    yaml: str
+    """The description itself; its key `urdf` holds the URDF where it came without files."""
+    urdf: str
+    """The URDF itself, without visual meshes."""
+    shipped: bool
+    """Whether it is one of the package's own robots, which are known by their name alone."""
     base_frame: str
     tcp_frame: str
     elbow_frame: str

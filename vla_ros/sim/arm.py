@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from vla_ros.errors import ConfigurationError
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
@@ -49,10 +50,18 @@ def opening_width(spec: RobotSpec, positions: Array) -> float:
 
 
 def flange_body(mj_spec: mujoco.MjSpec, spec: RobotSpec) -> mujoco.MjsBody:
-    """The frame the gripper is bolted to: the last massless body between last arm joint and fingers."""
+    """The frame the gripper is bolted to: the last massless body between last arm joint and fingers.
+
+    Raises `ConfigurationError` where the fingers are not on the arm.
+    """
     last = mj_spec.joint(spec.joint_names[-1]).parent
     chain = [mj_spec.joint(spec.gripper.joint_names[0]).parent]
     while chain[-1].name != last.name:
+        if chain[-1].parent is None:
+            raise ConfigurationError(
+                f"{spec.urdf_path}: finger joint '{spec.gripper.joint_names[0]}' is not carried by the arm's "
+                f"last joint '{spec.joint_names[-1]}'"
+            )
         chain.append(chain[-1].parent)
     chain.reverse()
     flange = chain[0]

@@ -33,9 +33,10 @@ def gripper_report(spec: RobotSpec, sample: Sample) -> Report:
         positions = sample.fingers
         slopes = (gripper.joint_at_max_width - gripper.joint_at_min_width) / travel
     else:
-        positions = np.array([reported_position(spec, sample.gripper_width)])
+        # several fingers that the driver names otherwise than the URDF: each says what the first does
+        positions = np.full(len(names), reported_position(spec, sample.gripper_width))
         ends = reported_position(spec, travel) - reported_position(spec, 0.0)
-        slopes = np.array([ends / travel])
+        slopes = np.full(len(names), ends / travel)
     return names, (positions, slopes * sample.gripper_speed, np.full(len(positions), sample.gripper_force))
 
 

@@ -47,7 +47,10 @@ def build_scene(
     low, high = TIMESTEP_RANGE
     if not low <= timestep <= high:
         raise ConfigurationError(f"The time step is {timestep} s; it must lie between {low} and {high} s.")
-    scene = mujoco.MjSpec.from_file(str(spec.urdf_path))
+    try:
+        scene = mujoco.MjSpec.from_string(spec.urdf)
+    except ValueError as error:
+        raise ConfigurationError(f"MuJoCo cannot read {spec.urdf_path}: {error}.") from error
     scene.modelname = spec.name
     scene.compiler.fusestatic = False
     scene.compiler.discardvisual = False

@@ -145,7 +145,8 @@ def _well_spaced(centres: Array, blocks: int, goal: Goal) -> bool:
 
 
 def _in_sight(centres: Array, blocks: int, spec: RobotSpec) -> bool:
-    camera = spec.cameras.get("primary")
+    fixed = [camera for camera in spec.cameras.values() if camera.parent_frame == spec.base_frame]
+    camera = spec.cameras.get("primary", fixed[0] if fixed else None)
     if camera is None or camera.parent_frame != spec.base_frame:
         return True
     points: list[Sequence[float]] = []

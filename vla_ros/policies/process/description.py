@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import yaml
+
 from vla_ros.policies.registry import PolicyContract
-from vla_ros.robots import load_robot
+from vla_ros.robots.loader import robot_from_mapping
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.types import Pose
 
@@ -32,7 +34,8 @@ def describe(contract: PolicyContract) -> dict[str, Any]:
     """The part of a contract that names a policy, as a map of plain values and arrays."""
     space = contract.action_space
     return {
-        "robot": str(contract.robot.yaml_path),
+        "robot": contract.robot.yaml,
+        "urdf": contract.robot.urdf,
         "cameras": [
             {
                 "name": camera.name,
@@ -56,9 +59,12 @@ def describe(contract: PolicyContract) -> dict[str, Any]:
 def described(description: Mapping[str, Any]) -> PolicyContract:
     """What `describe` was given, as far as policies are concerned.  Raises `ConfigurationError`."""
     cameras = [CameraSpec(**{**camera, "pose": Pose(*camera["pose"])}) for camera in description["cameras"]]
+    content = {**yaml.safe_load(description["robot"]), "urdf": description["urdf"]}
+    robot = robot_from_mapping(content, "the robot of the policy")
+    named = {camera.name: camera for camera in cameras}
     return _Contract(
-        load_robot(description["robot"]),
-        {camera.name: camera for camera in cameras},
+        replace(robot, cameras=named),
+        named,
         description["policy"],
         description["policy_options"],
         _Steps(*description["action_space"]),

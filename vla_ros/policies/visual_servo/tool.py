@@ -18,6 +18,8 @@ from vla_ros.types import Array
 MAX_YAW = np.radians(100.0)
 """Farther than this from home the gripper is not turned."""
 _FLOOR_CLEARANCE = 0.004
+_STEEP = 0.95
+"""Least cosine between the tool and straight down at home."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ def tool_of(robot: RobotSpec, frame: FrameLookup) -> Tool:
         float(robot.workspace.minimum[2]) + 0.001,
     )
     axis = _finger_axis(robot, frame)
+    _check_home(robot, frame, axis)
     return Tool(home.position, home.quaternion, float(np.arctan2(axis[1], axis[0])), height)
 
 
 def _finger_axis(robot: RobotSpec, frame: FrameLookup) -> Array:
     """Direction (3,) of the first finger joint at home in the base frame."""
     name = robot.gripper.joint_names[0]
-    joint = ElementTree.parse(robot.urdf_path).getroot().find(f"joint[@name='{name}']")
+    joint = ElementTree.fromstring(robot.urdf).find(f"joint[@name='{name}']")
     parent = joint.find("parent") if joint is not None else None
     axis = joint.find("axis") if joint is not None else None
     if joint is None or parent is None or axis is None:
@@ -99,10 +102,32 @@ def _finger_axis(robot: RobotSpec, frame: FrameLookup) -> Array:
             f"{robot.urdf_path.name} has no joint '{name}' with a parent and an axis, which the gripper of "
             f"{robot.yaml_path.name} names."
         )
+    if joint.get("type") == "revolute":
+        # it turns about its axis: what closes is the line between the finger tips
+        tips = [frame(robot.home, tip).position for tip in robot.gripper.finger_frames[:2]]
+        apart = tips[0] - tips[-1]
+        return apart / max(float(np.linalg.norm(apart)), 1e-9)
     origin = joint.find("origin")
     rpy = (origin.get("rpy") if origin is not None else None) or "0 0 0"
     local = rotations.rotate(rotations.from_euler_xyz(_numbers(rpy)), _numbers(axis.get("xyz") or "1 0 0"))
     return rotations.rotate(frame(robot.home, parent.get("link") or "").quaternion, local)
+
+
+def _check_home(robot: RobotSpec, frame: FrameLookup, axis: Array) -> None:
+    """Blocks are grasped from above, turned about the vertical from how the tool stands at home.
+
+    Raises `ConfigurationError` where it does not point down there.
+    """
+    joint = ElementTree.fromstring(robot.urdf).find(f"joint[@name='{robot.gripper.joint_names[0]}']")
+    parent = joint.find("parent") if joint is not None else None
+    hand = frame(robot.home, (parent.get("link") if parent is not None else None) or robot.tcp_frame).position
+    tips = np.mean([frame(robot.home, tip).position for tip in robot.gripper.finger_frames], axis=0)
+    down = float(hand[2] - tips[2]) / max(float(np.linalg.norm(hand - tips)), 1e-9)
+    if down < _STEEP or abs(float(axis[2])) > 1.0 - _STEEP or not np.any(axis):
+        raise ConfigurationError(
+            f"visual_servo grasps from above, but at home the gripper of robot '{robot.name}' does not point "
+            f"down with its fingers level; choose a home in {robot.yaml_path.name} at which it does"
+        )
 
 
 def _numbers(text: str) -> Array:

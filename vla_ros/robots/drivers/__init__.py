@@ -6,6 +6,7 @@ from vla_ros.errors import ConfigurationError
 from vla_ros.robots.drivers.condition import DriverAdapter, DriverCondition, Request, StatusTopic
 from vla_ros.robots.drivers.franka import FrankaAdapter
 from vla_ros.robots.drivers.interbotix import InterbotixAdapter
+from vla_ros.robots.drivers.ros2_control import Ros2ControlAdapter
 from vla_ros.robots.drivers.ur import UrAdapter
 from vla_ros.robots.spec import RobotSpec
 
@@ -20,4 +21,6 @@ def make_adapter(spec: RobotSpec) -> DriverAdapter:
         return UrAdapter(spec)
     if spec.driver.kind == "interbotix":
         return InterbotixAdapter(spec)
+    if spec.driver.kind == "ros2_control":
+        return Ros2ControlAdapter(spec)
     raise ConfigurationError(f"The driver kind '{spec.driver.kind}' in {spec.yaml_path} has no adapter.")

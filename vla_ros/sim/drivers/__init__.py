@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from vla_ros.errors import ConfigurationError
 from vla_ros.robots.spec import RobotSpec
+from vla_ros.sim.drivers.forward import ForwardDouble
 from vla_ros.sim.drivers.franka import FrankaDouble
 from vla_ros.sim.drivers.interbotix import InterbotixDouble
 from vla_ros.sim.drivers.latching import DYNAMIXEL_VELOCITY, Driver, LatchingDriver, SpeedLimitedDriver
 from vla_ros.sim.drivers.ur import UrDouble
 
-__all__ = ["DYNAMIXEL_VELOCITY", "Driver", "FrankaDouble", "InterbotixDouble", "UrDouble", "make_driver"]
+__all__ = [
+    "DYNAMIXEL_VELOCITY",
+    "Driver",
+    "ForwardDouble",
+    "FrankaDouble",
+    "InterbotixDouble",
+    "UrDouble",
+    "make_driver",
+]
 
-_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix")
+_KINDS = ("franka_ros2", "ur_robot_driver", "interbotix", "ros2_control")
 
 
 def make_driver(spec: RobotSpec, patience: float = 0.0) -> Driver:
@@ -30,5 +39,7 @@ def make_driver(spec: RobotSpec, patience: float = 0.0) -> Driver:
     if patience > 0.0:
         if kind == "franka_ros2":
             return FrankaDouble(spec, patience)
+        if kind == "ros2_control":
+            return ForwardDouble(spec)
         return UrDouble(spec, patience) if kind == "ur_robot_driver" else InterbotixDouble(spec)
     return SpeedLimitedDriver(spec) if kind == "interbotix" else LatchingDriver(spec)
