@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.policies.registry import family, policy_requirements
 from vla_ros.resources import resource_path
 
@@ -94,7 +95,7 @@ def contract_for(options: GraphOptions) -> Contract:
     Raises `ConfigurationError`, `ContractError` or `PolicyError`.
     """
     if options.sim not in SIMULATORS:
-        raise ConfigurationError(f"Simulator '{options.sim}' is unknown, known are {', '.join(SIMULATORS)}.")
+        raise ConfigurationError(unknown("Simulator", options.sim, SIMULATORS))
 
     person = options.teleop
     if person is not None and person.device == "scripted" and options.sim != "mujoco":
@@ -111,8 +112,29 @@ def contract_for(options: GraphOptions) -> Contract:
         action_space=options.action_space or None,
         action_rate=options.rate or None,
     )
+    if person is None and contract.policy == NOBODY:
+        raise ConfigurationError(
+            f"Policy '{NOBODY}' of {contract.source} answers nothing; a person drives with `vla-ros teleop`."
+        )
     preflight(contract, policy_requirements(contract))
+    _check_words(options, contract)
     return contract
+
+
+def _check_words(options: GraphOptions, contract: Contract) -> None:
+    """Refuse what is to be carried out from the start, where it is known that it cannot be."""
+    person, simulated = options.teleop, options.sim == "mujoco"
+    asked = [Asked("", options.instruction, options.seed)]
+    if person is not None:
+        if person.task and not simulated:
+            raise ConfigurationError(
+                f"A task is laid by the simulator, but sim is '{options.sim}': name an instruction instead "
+                "(--instruction, or instruction:= of a launch file)."
+            )
+        asked.append(Asked(person.task, person.instruction, options.seed))
+    asked = [one for one in asked if one.task or one.instruction.strip()]
+    if asked:
+        check_episodes(contract, asked, simulated)
 
 
 def graph(options: GraphOptions) -> list[Process]:
@@ -159,6 +181,7 @@ def graph(options: GraphOptions) -> list[Process]:
                 "home_gripper_width": contract.robot.gripper.max_width,
                 "timeout": options.timeout,
                 "instruction": options.instruction,
+                "tabletop": family(contract.policy).tabletop,
             },
         ),
         Process("watchdog", {**common, "driver": _driver(options, contract)}),

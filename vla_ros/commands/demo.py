@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.commands.console import LiveView
 from vla_ros.commands.shared import Troubles, shown, stamp
-from vla_ros.errors import InstructionError
 
 NOT_DONE = 1
 DEFAULT_INSTRUCTION = "pick up the red block"
@@ -23,11 +23,10 @@ def demo(options: GraphOptions, instructions: list[str], runs: Path, record: boo
     from vla_ros.bringup.session import prepared, session
 
     console = Console()
-    contract_for(options)
-    if any(not instruction.strip() for instruction in instructions):
-        raise InstructionError(
-            f'An instruction is empty; understood are for example "{DEFAULT_INSTRUCTION}".'
-        )
+    contract = contract_for(options)
+    check_episodes(
+        contract, [Asked("", words, options.seed + number) for number, words in enumerate(instructions)]
+    )
     folder = run_folder(runs, stamp())
     bag = folder / "bag"
     results = []

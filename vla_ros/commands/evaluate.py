@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.commands.console import LiveView
 from vla_ros.commands.shared import Troubles, shown, stamp, write_json
 from vla_ros.contract import Contract
@@ -31,7 +32,10 @@ def evaluate(
     Raises `VlaRosError`.
     """
     contract = contract_for(options)
-    _check_tasks(tasks)
+    if not tasks:
+        raise ConfigurationError("No task is given (--tasks); there are pick, place, push, stack.")
+    seeds = range(options.seed, options.seed + episodes)
+    check_episodes(contract, [Asked(task, "", seed) for task in tasks for seed in seeds])
     from vla_ros.bringup.session import prepared, session
     from vla_ros.evaluation.judge import judge_run
     from vla_ros.evaluation.run_data import load_run
@@ -45,7 +49,7 @@ def evaluate(
         running.wait_up()
         with LiveView(running.operator, console) as view:
             for task in tasks:
-                for seed in range(options.seed, options.seed + episodes):
+                for seed in seeds:
                     result = _one(running, task, seed, view.refresh)
                     results.append((task, seed, result))
                     console.print(_line(task, seed, result), highlight=False, markup=False, soft_wrap=True)
@@ -120,14 +124,6 @@ def summarize(
         ],
         "options": {k: v for k, v in asdict(options).items() if k not in ("record", "parameters")},
     }
-
-
-def _check_tasks(tasks: list[str]) -> None:
-    from vla_ros.sim.goal import TASKS
-
-    for task in tasks:
-        if task not in TASKS:
-            raise ConfigurationError(f"Task '{task}' is unknown, known are {', '.join(TASKS)}.")
 
 
 def _line(task: str, seed: int, result: EpisodeResult) -> str:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.shared import shown, stamp
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.teleop.devices import DEVICES, own_terminal
 
 
@@ -24,20 +24,14 @@ def drive(options: GraphOptions, runs: Path) -> int:
     person = options.teleop
     if person is None or person.device not in DEVICES:
         given = "" if person is None else person.device
-        raise ConfigurationError(f"Device '{given}' is unknown, known are {', '.join(DEVICES)}.")
+        raise ConfigurationError(unknown("Device", given, DEVICES))
     contract_for(options)
-    from vla_ros.sim.goal import TASKS
-
-    if person.task and person.task not in TASKS:
-        raise ConfigurationError(f"Task '{person.task}' is unknown, known are {', '.join(TASKS)}.")
     terminal = person.terminal or own_terminal()
     if person.device == "keyboard" and not terminal:
         raise ConfigurationError(
             "Device 'keyboard' needs a terminal, but this command was started from none; "
             "name one with --terminal."
         )
-    if person.task and options.sim == "none":
-        raise ConfigurationError("A task is laid by the simulator; with --sim none name an --instruction.")
     _look_for(person.device, person.device_path, terminal)
     from vla_ros.bringup.session import prepared, session
 

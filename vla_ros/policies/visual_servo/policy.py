@@ -8,7 +8,7 @@ import numpy as np
 
 from vla_ros.actions import rotations
 from vla_ros.errors import InstructionError, ObservationError, PolicyError
-from vla_ros.instruction import Verb, parse_instruction
+from vla_ros.instruction import UNDERSTOOD, Verb, parse_instruction
 from vla_ros.policies.base import CameraNeed, PolicyRequirements
 from vla_ros.policies.visual_servo.camera import FrameLookup, view_of
 from vla_ros.policies.visual_servo.detection import detect
@@ -83,6 +83,15 @@ class VisualServoPolicy:
         """All calibrated cameras of the robot are used; at least one is needed."""
         cameras = tuple(CameraNeed(name, required=i == 0) for i, name in enumerate(self._robot.cameras))
         return PolicyRequirements(self._action_space, INFERENCE_RATE, self._horizon, cameras)
+
+    @property
+    def grammar(self) -> str:
+        """See `GrammarPolicy`."""
+        return f"instructions in English of the form {UNDERSTOOD}"
+
+    def check_instruction(self, instruction: str) -> None:
+        """See `GrammarPolicy`."""
+        parse_instruction(instruction)
 
     def load(self) -> None:
         """Read the robot's geometry.  Raises `PolicyError` when it has no camera."""
