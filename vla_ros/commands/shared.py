@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 
+from vla_ros.bringup.libraries import missing_library
 from vla_ros.errors import ConfigurationError, VlaRosError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,7 +26,9 @@ SAY_AGAIN_AFTER = 15.0
 
 
 def plain_errors(command: Command) -> Command:
-    """A command that ends in one sentence and status 2 for a `VlaRosError`, status 130 for Ctrl-C."""
+    """A command that ends in one sentence and status 2 for a `VlaRosError` or a library that is not installed,
+    and in status 130 for Ctrl-C.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -34,6 +37,12 @@ def plain_errors(command: Command) -> Command:
             return command(*args, **kwargs)
         except VlaRosError as error:
             print(error, file=sys.stderr)
+            raise typer.Exit(BAD_INPUT) from None
+        except ImportError as error:
+            sentence = missing_library(error)
+            if not sentence:
+                raise
+            print(sentence, file=sys.stderr)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)

@@ -195,6 +195,6 @@ def image_encoder(images: str, quality: int) -> ImageEncoder | None:
     """Encoder for one topic; None for `raw`.  Raises `ConfigurationError`."""
     if images not in IMAGES:
         raise ConfigurationError(
-                f"images '{images}' are unknown, known are {', '.join(IMAGES)}.{did_you_mean(images, IMAGES)}"
-            )
+            f"images '{images}' are unknown, known are {', '.join(IMAGES)}.{did_you_mean(images, IMAGES)}"
+        )
     return {"jpeg": JpegEncoder, "h264": H264Encoder}[images](quality) if images != "raw" else None

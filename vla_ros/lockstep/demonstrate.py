@@ -60,7 +60,7 @@ class Order:
             )
         for task in self.tasks:
             if task not in TASKS:
-                raise ConfigurationError(unknown("Task", task, TASKS))
+                raise ConfigurationError(unknown("The task", task, TASKS))
         return load_contract(
             self.robot, simulated=True, action_space=self.action_space or None, action_rate=self.rate or None
         )

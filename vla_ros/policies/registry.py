@@ -71,16 +71,14 @@ _FAMILIES = {
         "make_openvla_oft",
         "OpenVLA-OFT, a chunk of actions at once",
         ("torch", "PIL"),
-        needs=f"{_CHECKPOINT}, {_KEY}, and the cameras "
-        "and the state it was trained with.",
+        needs=f"{_CHECKPOINT}, {_KEY}, and the cameras and the state it was trained with.",
     ),
     "octo": Family(
         "vla_ros.policies.octo",
         "make_octo",
         "Octo, with a diffusion head",
         ("torch", "msgpack"),
-        needs=f"{_CHECKPOINT}, {_KEY}, and one camera; "
-        "it takes an instruction or a goal image.",
+        needs=f"{_CHECKPOINT}, {_KEY}, and one camera; it takes an instruction or a goal image.",
     ),
     "rt2": Family(
         "vla_ros.policies.rt2",

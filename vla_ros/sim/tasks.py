@@ -70,7 +70,7 @@ def resolve_goal(task: str, instruction: str, rng: np.random.Generator) -> Goal:
     instruction is not understood, or the two contradict each other.
     """
     if task and task not in TASKS:
-        raise ConfigurationError(unknown("Task", task, TASKS))
+        raise ConfigurationError(unknown("The task", task, TASKS))
     if instruction.strip() or not task:
         goal = goal_of(instruction)
         if task and goal.task != task:
