@@ -9,7 +9,9 @@ import typer
 
 from vla_ros import __version__
 from vla_ros.commands import bag_app, data_app, replay_app, scripted_app, teleop_app
+from vla_ros.commands.instructed import InstructedCommand
 from vla_ros.commands.shared import plain_errors
+from vla_ros.instruction import UNDERSTOOD
 
 app = typer.Typer(
     name="vla-ros",
@@ -28,6 +30,10 @@ app.add_typer(policies, name="policy")
 app.add_typer(bag_app.app, name="bag")
 app.add_typer(data_app.app, name="data")
 
+CAN = (
+    f"The default policy, visual_servo, understands {UNDERSTOOD}; simulated scenes have blocks and plates in "
+    "red, green, blue and yellow. What another policy can do and needs: `vla-ros policy info NAME`."
+)
 Robot = Annotated[str, typer.Option(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract in YAML.")]
 Policy = Annotated[
     str,
@@ -60,13 +66,13 @@ def root(
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=InstructedCommand, epilog=CAN)
 @plain_errors
 def demo(
     robot: Robot = "panda",
     instruction: Annotated[
         list[str] | None,
-        typer.Option(help='What to do, e.g. "pick up the red block"; may be given several times.'),
+        typer.Option(help='What to do, in quotes: "pick up the red block"; may be given several times.'),
     ] = None,
     policy: Policy = "",
     policy_option: PolicyOption = None,
@@ -93,7 +99,7 @@ def demo(
     raise typer.Exit(run(options, instruction or [DEFAULT_INSTRUCTION], runs, record))
 
 
-@app.command()
+@app.command(cls=InstructedCommand, epilog=CAN)
 @plain_errors
 def up(
     robot: Annotated[str, typer.Argument(help="panda, fr3, widowx, ur5, ur5e, or the path of a contract.")],

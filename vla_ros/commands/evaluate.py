@@ -12,7 +12,7 @@ from rich.console import Console
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.commands.console import LiveView
-from vla_ros.commands.shared import Troubles, shown, stamp, write_json
+from vla_ros.commands.shared import INTERRUPTED, Troubles, left_in, shown, stamp, write_json
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError
 
@@ -45,19 +45,31 @@ def evaluate(
     bag = folder / "bag"
     results: list[tuple[str, int, EpisodeResult]] = []
     options = replace(options, record=str(bag), record_cameras=False)
-    with session(prepared(options, folder), folder, Troubles(console)) as running:
-        running.wait_up()
-        with LiveView(running.operator, console) as view:
-            for task in tasks:
-                for seed in seeds:
-                    result = _one(running, task, seed, view.refresh)
-                    results.append((task, seed, result))
-                    console.print(_line(task, seed, result), highlight=False, markup=False, soft_wrap=True)
+    interrupted = False
+    try:
+        with session(prepared(options, folder), folder, Troubles(console)) as running:
+            running.wait_up()
+            with LiveView(running.operator, console) as view:
+                for task in tasks:
+                    for seed in seeds:
+                        result = _one(running, task, seed, view.refresh)
+                        results.append((task, seed, result))
+                        line = _line(task, seed, result)
+                        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        console.print(
+            f"Stopped after {len(results)} of {len(tasks) * episodes} episodes; {left_in(folder)}.",
+            soft_wrap=True,
+        )
+        if not results:
+            return INTERRUPTED
     verdict = judge_run(load_run(bag, contract.robot), contract.robot)
     console.print(verdict.sentence(), soft_wrap=True)
     summary = summarize(contract, options, tasks, results, len(verdict.violations))
     summary["violations_by_kind"] = dict(verdict.by_kind)
     summary["judged_ticks"] = verdict.ticks
+    summary["interrupted"] = interrupted
     target = json_path or folder / "evaluation.json"
     write_json(target, summary)
     console.print(
@@ -65,7 +77,7 @@ def evaluate(
         f"{shown(target)}",
         soft_wrap=True,
     )
-    return 0
+    return INTERRUPTED if interrupted else 0
 
 
 def _one(running: Session, task: str, seed: int, watch: Callable[[], None]) -> EpisodeResult:

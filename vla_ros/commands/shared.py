@@ -26,8 +26,8 @@ SAY_AGAIN_AFTER = 15.0
 
 
 def plain_errors(command: Command) -> Command:
-    """A command that ends in one sentence and status 2 for a `VlaRosError` or a library that is not installed,
-    and in status 130 for Ctrl-C.
+    """A command that ends in one sentence: with status 2 for a `VlaRosError` or a library that is missing,
+    with status 130 for Ctrl-C.
     """
 
     @functools.wraps(command)
@@ -85,6 +85,12 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def left_in(folder: Path) -> str:
+    """A run's folder and what is in it, for the last line of a command."""
+    there = [name for name in ("report.html", "video.mp4", "bag", "log") if (folder / name).exists()]
+    return f"{shown(folder)} ({', '.join(there) or 'empty'})"
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
