@@ -9,15 +9,17 @@ import typer
 
 from vla_ros import __version__
 from vla_ros.commands import bag_app, data_app, replay_app, scripted_app, teleop_app
+from vla_ros.commands.instructed import InstructedCommand
 from vla_ros.commands.shared import ROBOT, plain_errors
+from vla_ros.instruction import UNDERSTOOD
 
 app = typer.Typer(
     name="vla-ros",
     help="From camera images and words to smooth, limited robot motion on ROS 2.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # markdown, because in rich markup the unit [s] would be taken for a tag
+    rich_markup_mode="markdown",
 )
 robots = typer.Typer(help="What is known of the robots.", no_args_is_help=True)
 app.add_typer(robots, name="robot")
@@ -28,6 +30,10 @@ app.add_typer(policies, name="policy")
 app.add_typer(bag_app.app, name="bag")
 app.add_typer(data_app.app, name="data")
 
+CAN = (
+    f"The default policy, visual_servo, understands {UNDERSTOOD}; simulated scenes have blocks and plates in "
+    "red, green, blue and yellow. What another policy can do and needs: `vla-ros policy info NAME`."
+)
 Robot = Annotated[str, typer.Option(help=ROBOT)]
 Policy = Annotated[
     str,
@@ -43,7 +49,8 @@ Rate = Annotated[
 ActionSpace = Annotated[str, typer.Option(help="Name of the action space; empty: the contract's.")]
 PolicyName = Annotated[str, typer.Argument(help="Name of the policy, see `vla-ros policy list`.")]
 Checkpoint = Annotated[str, typer.Option(help="Local folder or the id of a hub's repository.")]
-Option = Annotated[list[str] | None, typer.Option(help="An option as key=value; may be given several times.")]
+OldOption = Annotated[list[str] | None, typer.Option("--option", hidden=True)]
+"""What `--policy-option` was called in the commands on policies."""
 Runs = Annotated[Path, typer.Option(help="Folder in which each run gets a folder of its own.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the scene; the same seed gives the same scene.")]
 Timeout = Annotated[float, typer.Option(min=1.0, help="Longest time for one instruction [s].")]
@@ -59,13 +66,13 @@ def root(
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=InstructedCommand, epilog=CAN)
 @plain_errors
 def demo(
     robot: Robot = "panda",
     instruction: Annotated[
         list[str] | None,
-        typer.Option(help='What to do, e.g. "pick up the red block"; may be given several times.'),
+        typer.Option(help='What to do, in quotes: "pick up the red block"; may be given several times.'),
     ] = None,
     policy: Policy = "",
     policy_option: PolicyOption = None,
@@ -92,7 +99,7 @@ def demo(
     raise typer.Exit(run(options, instruction or [DEFAULT_INSTRUCTION], runs, record))
 
 
-@app.command()
+@app.command(cls=InstructedCommand, epilog=CAN)
 @plain_errors
 def up(
     robot: Annotated[str, typer.Argument(help=ROBOT)],
@@ -181,6 +188,15 @@ def doctor(
     raise typer.Exit(run(robot))
 
 
+@robots.command("list")
+@plain_errors
+def robot_list() -> None:
+    """Print every robot that comes with the package."""
+    from vla_ros.commands.robot_info import robot_list as run
+
+    raise typer.Exit(run())
+
+
 @robots.command("info")
 @plain_errors
 def robot_info(
@@ -202,13 +218,20 @@ def policy_list() -> None:
 
 
 def _contract(
-    robot: str, policy: str, checkpoint: str, option: list[str] | None, action_space: str, rate: float
+    robot: str,
+    policy: str,
+    checkpoint: str,
+    options: list[str] | None,
+    old: list[str] | None,
+    action_space: str,
+    rate: float,
 ) -> Any:
     from vla_ros.commands.policy import chosen
     from vla_ros.policies.options import parsed_options
 
     given = {"checkpoint": checkpoint} if checkpoint else {}
-    return chosen(robot, policy, {**given, **parsed_options(option or [])}, action_space, rate)
+    typed = parsed_options([*(options or []), *(old or [])])
+    return chosen(robot, policy, {**given, **typed}, action_space, rate)
 
 
 @policies.command("info")
@@ -217,14 +240,15 @@ def policy_info(
     name: PolicyName,
     robot: Robot = "panda",
     checkpoint: Checkpoint = "",
-    option: Option = None,
+    policy_option: PolicyOption = None,
+    option: OldOption = None,
     action_space: ActionSpace = "",
     rate: Rate = 0.0,
 ) -> None:
     """Print what a policy asks for: cameras, action space, horizon, normalisation, memory."""
     from vla_ros.commands.policy import policy_info as run
 
-    raise typer.Exit(run(_contract(robot, name, checkpoint, option, action_space, rate)))
+    raise typer.Exit(run(_contract(robot, name, checkpoint, policy_option, option, action_space, rate)))
 
 
 @policies.command("check")
@@ -233,14 +257,15 @@ def policy_check(
     robot: Robot = "panda",
     policy: Policy = "",
     checkpoint: Checkpoint = "",
-    option: Option = None,
+    policy_option: PolicyOption = None,
+    option: OldOption = None,
     action_space: ActionSpace = "",
     rate: Rate = 0.0,
 ) -> None:
     """Compare a policy with a robot, load it and let it answer once; a sentence for each problem."""
     from vla_ros.commands.policy import policy_check as run
 
-    raise typer.Exit(run(_contract(robot, policy, checkpoint, option, action_space, rate)))
+    raise typer.Exit(run(_contract(robot, policy, checkpoint, policy_option, option, action_space, rate)))
 
 
 @policies.command("bench")
@@ -249,7 +274,8 @@ def policy_bench(
     robot: Robot = "panda",
     policy: Policy = "",
     checkpoint: Checkpoint = "",
-    option: Option = None,
+    policy_option: PolicyOption = None,
+    option: OldOption = None,
     action_space: ActionSpace = "",
     rate: Rate = 0.0,
     count: Annotated[int, typer.Option(min=1, max=100000, help="Answers to time.")] = 50,
@@ -259,7 +285,7 @@ def policy_bench(
     """Time a policy on made-up observations: by stage, answers and actions a second, memory."""
     from vla_ros.commands.policy import policy_bench as run
 
-    contract = _contract(robot, policy, checkpoint, option, action_space, rate)
+    contract = _contract(robot, policy, checkpoint, policy_option, option, action_space, rate)
     raise typer.Exit(run(contract, count, json, threads))
 
 
@@ -269,13 +295,14 @@ def policy_export(
     name: PolicyName,
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     checkpoint: Checkpoint = "",
-    option: Option = None,
+    policy_option: PolicyOption = None,
+    option: OldOption = None,
 ) -> None:
     """Write a checkpoint in the form that ONNX Runtime runs, without PyTorch (octo)."""
     from vla_ros.commands.policy import policy_export as run
     from vla_ros.policies.options import parsed_options
 
-    raise typer.Exit(run(name, checkpoint, out, parsed_options(option or [])))
+    raise typer.Exit(run(name, checkpoint, out, parsed_options([*(policy_option or []), *(option or [])])))
 
 
 @policies.command("serve")
@@ -284,7 +311,8 @@ def policy_serve(
     robot: Robot = "panda",
     policy: Policy = "",
     checkpoint: Checkpoint = "",
-    option: Option = None,
+    policy_option: PolicyOption = None,
+    option: OldOption = None,
     action_space: ActionSpace = "",
     rate: Rate = 0.0,
     host: Annotated[
@@ -299,7 +327,7 @@ def policy_serve(
     """Serve a policy to robots elsewhere, and to clients of openpi, until Ctrl-C."""
     from vla_ros.commands.serve import serve as run
 
-    contract = _contract(robot, policy, checkpoint, option, action_space, rate)
+    contract = _contract(robot, policy, checkpoint, policy_option, option, action_space, rate)
     raise typer.Exit(run(contract, host, port, token_file, certificate, key, layout))
 
 

@@ -16,7 +16,7 @@ import yaml
 from vla_ros.actions import ActionSpace, get_action_space
 from vla_ros.bounds import excess, quoted
 from vla_ros.documents import parse_yaml
-from vla_ros.errors import ConfigurationError, ContractError
+from vla_ros.errors import ConfigurationError, ContractError, unknown
 from vla_ros.policies.base import PolicyRequirements
 from vla_ros.robots.cameras import camera_problems, cameras_mapping, contract_cameras, read_cameras
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
@@ -125,9 +125,9 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     else:
         given, where = {"robot": text}, f"robot '{text}'"
     given.update({key: value for key, value in overrides.items() if value is not None})
-    unknown = sorted(set(given) - set(_KEYS))
-    if unknown:
-        raise ConfigurationError(f"{where}: key '{unknown[0]}' is unknown, known are {', '.join(_KEYS)}")
+    strange = sorted(str(key) for key in set(given) - set(_KEYS))
+    if strange:
+        raise ConfigurationError(unknown(f"{where}: key", strange[0], _KEYS))
     robot = _robot(given.get("robot"), folder, where)
     links = link_names(robot)
     robot = replace(robot, cameras=contract_cameras(robot, given.get("cameras"), links, where))
@@ -148,9 +148,7 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     control_rate = _number({"control_rate": default_rate, **given}, "control_rate", 50.0, 1000.0, where)
     blending = _text(given, "blending", "replace", where)
     if blending not in BLENDINGS:
-        raise ConfigurationError(
-            f"{where}: blending '{blending}' is unknown, known are {', '.join(BLENDINGS)}"
-        )
+        raise ConfigurationError(unknown(f"{where}: blending", blending, BLENDINGS))
     options = given.get("policy_options") or {}
     if not isinstance(options, dict):
         raise ConfigurationError(f"{where}: key 'policy_options' must be a mapping")

@@ -7,6 +7,9 @@ exit with status 2; nodes log it and refuse the transition.  Nothing moves after
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from vla_ros.bounds import plain
 
 
@@ -51,3 +54,20 @@ class DataError(VlaRosError):
 
 class MachineError(VlaRosError):
     """The machine lacks something: a library, a device, a permission, a free domain."""
+
+
+def unknown(what: str, given: object, known: Iterable[str]) -> str:
+    """The sentence for a name that is none of `known`, with the nearest of them where one is near."""
+    names = list(known)
+    return f"{what} '{given}' is unknown, known are {', '.join(names)}.{did_you_mean(given, names)}"
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """" Did you mean 'x'?" where a known name is near, else nothing; case and "-" for "_" do not matter."""
+    names = {_plain(name): name for name in known}
+    near = difflib.get_close_matches(_plain(str(given)), names, 1)
+    return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_")

@@ -92,8 +92,9 @@ def parse_instruction(text: str) -> ParsedInstruction:
     Putting a block on a block is `Verb.STACK`, on a plate `Verb.PLACE`, whichever verb was used.
     Raises `InstructionError` when `text` is empty or not of the grammar above.
     """
-    words = " ".join(re.sub(r"[^a-z\s]", " ", text.lower()).split())
-    if not words:
+    # letters of every script and digits are kept: a word that is not known must not be passed over
+    words = " ".join(re.sub(r"[^\w\s]|_", " ", text.lower()).split())
+    if not any(character.isalpha() for character in words):
         raise InstructionError(f"The instruction is empty; understood are for example {UNDERSTOOD}.")
     words = re.sub(r"^please | please$", "", words)
     for verb, form in _FORMS:

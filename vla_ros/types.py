@@ -78,10 +78,11 @@ class PolicyOutput:
     `values` are normalised when `normalization_key` is not empty.
     """
 
-    stamp: int
-    """Stamp of the observation the answer belongs to."""
-    sequence: int
-    action_space: str
+    stamp: int = 0
+    """Stamp of the observation the answer belongs to.  A policy of one's own may leave out this and the next
+    two: `policies.custom` fills in those of the observation it was asked about, and its action space."""
+    sequence: int = 0
+    action_space: str = ""
     values: Array | None = None
     tokens: NDArray[np.int64] | None = None
     normalization_key: str = ""

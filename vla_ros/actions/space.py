@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vla_ros.actions.gripper import GripperConvention
-from vla_ros.errors import ContractError
+from vla_ros.errors import ContractError, unknown
 from vla_ros.types import ActionKind, Composition
 
 
@@ -137,5 +137,5 @@ def get_action_space(name: str, dof: int | None = None, rate: float | None = Non
     elif name in _PRESETS:
         space = _PRESETS[name]
     else:
-        raise ContractError(f"action space '{name}' is unknown, known are {', '.join(action_space_names())}")
+        raise ContractError(unknown("action space", name, action_space_names()))
     return space if rate is None else replace(space, rate=rate)

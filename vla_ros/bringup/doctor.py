@@ -19,6 +19,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from vla_ros.bringup.domain import HIGHEST, LOWEST, claimed_domain, quiet
+from vla_ros.bringup.libraries import ROS_ADVICE
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import FOLDER, profile_variable
 from vla_ros.contract import Contract, load_contract, topic_problems
@@ -88,9 +89,8 @@ def check_middleware(answer: ChildAnswer) -> Check:
     """Whether rclpy starts and the interfaces of the package are built; `answer` is the probe's."""
     if not answer.ok:
         missing = "no module named 'rclpy'" in answer.line.lower()
-        advice = "Run `make env` in the checkout, or source the setup.bash of your ROS 2 workspace."
         what = "rclpy is not installed" if missing else f"ROS 2 does not start ({answer.line})"
-        return Check("middleware", "fail", f"{what}. {advice}")
+        return Check("middleware", "fail", f"{what}. {ROS_ADVICE}")
     seen = json.loads(answer.line)
     release = RELEASES.get(seen["rclpy"].split(".")[0], "an unknown release")
     return Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from vla_ros.errors import MachineError
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.types import Array
 
@@ -18,6 +20,15 @@ PLUGIN = ("gz_ros2_control-system", "gz_ros2_control::GazeboSimROS2ControlPlugin
 FIXED_TO = "world"
 CONTROLLER = "forward_position_controller"
 GRIPPER_CONTROLLER = "gripper_position_controller"
+
+
+def check_gazebo() -> None:
+    """Refuse to wait for a Gazebo that is not installed.  Raises `MachineError`."""
+    if shutil.which("gz") is None:
+        raise MachineError(
+            "--sim gazebo needs Gazebo, whose command `gz` is not installed here; --sim mujoco simulates "
+            "without it."
+        )
 
 
 def robot_description(robot: RobotSpec, controllers: Path) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from vla_ros.bringup.domain import LOCALHOST, RANGE
+from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import profile_variable
 from vla_ros.contract import Contract, load_contract, preflight
-from vla_ros.errors import ConfigurationError, ContractError
+from vla_ros.errors import ConfigurationError, ContractError, unknown
 from vla_ros.policies.registry import family, policy_requirements
 from vla_ros.resources import resource_path
 
@@ -114,7 +115,7 @@ def contract_for(options: GraphOptions) -> Contract:
     Raises `ConfigurationError`, `ContractError` or `PolicyError`.
     """
     if options.sim not in SIMULATORS:
-        raise ConfigurationError(f"Simulator '{options.sim}' is unknown, known are {', '.join(SIMULATORS)}.")
+        raise ConfigurationError(unknown("Simulator", options.sim, SIMULATORS))
 
     person = options.teleop
     if person is not None and person.device == "scripted" and options.sim != "mujoco":
@@ -131,11 +132,32 @@ def contract_for(options: GraphOptions) -> Contract:
         action_space=options.action_space or None,
         action_rate=options.rate or None,
     )
+    if person is None and contract.policy == NOBODY:
+        raise ConfigurationError(
+            f"Policy '{NOBODY}' of {contract.source} answers nothing; a person drives with `vla-ros teleop`."
+        )
     preflight(contract, policy_requirements(contract))
     if not contract.cameras:
         raise ContractError(f"The contract of {contract.source} has no cameras, at least one is needed.")
     check_robot(contract, simulated=options.sim == "mujoco")
+    _check_words(options, contract)
     return contract
+
+
+def _check_words(options: GraphOptions, contract: Contract) -> None:
+    """Refuse what is to be carried out from the start, where it is known that it cannot be."""
+    person, simulated = options.teleop, options.sim == "mujoco"
+    asked = [Asked("", options.instruction, options.seed)]
+    if person is not None:
+        if person.task and not simulated:
+            raise ConfigurationError(
+                f"A task is laid by the simulator, but sim is '{options.sim}': name an instruction instead "
+                "(--instruction, or instruction:= of a launch file)."
+            )
+        asked.append(Asked(person.task, person.instruction, options.seed))
+    asked = [one for one in asked if one.task or one.instruction.strip()]
+    if asked:
+        check_episodes(contract, asked, simulated)
 
 
 def graph(options: GraphOptions) -> list[Process]:
@@ -179,6 +201,7 @@ def graph(options: GraphOptions) -> list[Process]:
                 "timeout": options.timeout,
                 "instruction": options.instruction,
                 **_up_patience(contract),
+                "tabletop": family(contract.policy).tabletop,
             },
         ),
         Process("watchdog", {**common, "driver": _driver(options, contract)}),

@@ -9,13 +9,15 @@ from vla_ros.commands.data_sources import convert_with_bar, open_sources, source
 from vla_ros.commands.safe_console import Console
 from vla_ros.data.conversion import FORMATS, Options
 from vla_ros.data.conversion_work import refuse_existing
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, did_you_mean
 
 
 def convert(paths: Sequence[Path], to: str, options: Options) -> None:
     """Convert all sources into one target.  Raises `VlaRosError`."""
     sources, target = sources_and_target(paths, 1)
     if to not in FORMATS:
-        raise ConfigurationError(f"the format '{to}' (--to) is not known; {', '.join(FORMATS)} are.")
+        raise ConfigurationError(
+            f"the format '{to}' (--to) is not known; {', '.join(FORMATS)} are.{did_you_mean(to, FORMATS)}"
+        )
     refuse_existing(target)
     convert_with_bar(open_sources(sources), target, to, options, Console())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from vla_ros.bringup.doctor import run_checks
 from vla_ros.commands.safe_console import Console
+from vla_ros.contract import load_contract
 
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 LACKING = 1
 
 
 def doctor(robot: str | None) -> int:
-    """Print every check; 1 when one failed."""
+    """Print every check; 1 when one failed.  Raises `VlaRosError` where the robot or contract is none."""
+    if robot is not None:
+        load_contract(robot)
     console = Console()
     checks = run_checks(robot)
     for check in checks:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
+from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.commands.console import LiveView
 from vla_ros.commands.safe_console import Console
-from vla_ros.commands.shared import Troubles, shown, stamp, write_json
+from vla_ros.commands.shared import INTERRUPTED, Troubles, left_in, shown, stamp, write_json
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError
 
@@ -30,7 +31,10 @@ def evaluate(
     Raises `VlaRosError`.
     """
     contract = contract_for(options)
-    _check_tasks(tasks)
+    if not tasks:
+        raise ConfigurationError("No task is given (--tasks); there are pick, place, push, stack.")
+    seeds = range(options.seed, options.seed + episodes)
+    check_episodes(contract, [Asked(task, "", seed) for task in tasks for seed in seeds])
     from vla_ros.bringup.session import prepared, session
     from vla_ros.evaluation.judge import judge_run
     from vla_ros.evaluation.run_data import load_run
@@ -40,19 +44,31 @@ def evaluate(
     bag = folder / "bag"
     results: list[tuple[str, int, EpisodeResult]] = []
     options = replace(options, record=str(bag), record_cameras=False)
-    with session(prepared(options, folder), folder, Troubles(console)) as running:
-        running.wait_up()
-        with LiveView(running.operator, console) as view:
-            for task in tasks:
-                for seed in range(options.seed, options.seed + episodes):
-                    result = _one(running, task, seed, view.refresh)
-                    results.append((task, seed, result))
-                    console.print(_line(task, seed, result), highlight=False, markup=False, soft_wrap=True)
+    interrupted = False
+    try:
+        with session(prepared(options, folder), folder, Troubles(console)) as running:
+            running.wait_up()
+            with LiveView(running.operator, console) as view:
+                for task in tasks:
+                    for seed in seeds:
+                        result = _one(running, task, seed, view.refresh)
+                        results.append((task, seed, result))
+                        line = _line(task, seed, result)
+                        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        console.print(
+            f"Stopped after {len(results)} of {len(tasks) * episodes} episodes; {left_in(folder)}.",
+            soft_wrap=True,
+        )
+        if not results:
+            return INTERRUPTED
     verdict = judge_run(load_run(bag, contract.robot), contract.robot)
     console.print(verdict.sentence(), soft_wrap=True)
     summary = summarize(contract, options, tasks, results, len(verdict.violations))
     summary["violations_by_kind"] = dict(verdict.by_kind)
     summary["judged_ticks"] = verdict.ticks
+    summary["interrupted"] = interrupted
     target = json_path or folder / "evaluation.json"
     write_json(target, summary)
     console.print(
@@ -60,7 +76,7 @@ def evaluate(
         f"{shown(target)}",
         soft_wrap=True,
     )
-    return 0
+    return INTERRUPTED if interrupted else 0
 
 
 def _one(running: Session, task: str, seed: int, watch: Callable[[], None]) -> EpisodeResult:
@@ -119,14 +135,6 @@ def summarize(
         ],
         "options": {k: v for k, v in asdict(options).items() if k not in ("record", "parameters")},
     }
-
-
-def _check_tasks(tasks: list[str]) -> None:
-    from vla_ros.sim.goal import TASKS
-
-    for task in tasks:
-        if task not in TASKS:
-            raise ConfigurationError(f"Task '{task}' is unknown, known are {', '.join(TASKS)}.")
 
 
 def _line(task: str, seed: int, result: EpisodeResult) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,21 @@ from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, load_contract, preflight, preflight_problems
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
-from vla_ros.policies.base import PolicyRequirements
+from vla_ros.policies.base import GrammarPolicy, PolicyRequirements
 from vla_ros.policies.process.isolated import IsolatedPolicy, isolated
-from vla_ros.policies.registry import family, policy_names, policy_options, policy_requirements
+from vla_ros.policies.registry import (
+    contract_policy,
+    family,
+    policy_names,
+    policy_options,
+    policy_requirements,
+)
 from vla_ros.policies.synthetic import synthetic_observations
 
 NOT_FIT = 1
 INSTRUCTION = "pick up the red block"
+ASKED = 0, 9, 4
+"""Which of the made-up observations a check asks about: the first, the fifth, the ninth."""
 LIMIT = 600.0
 """Longest load and longest answer while checking [s]."""
 
@@ -66,10 +75,15 @@ def policy_info(contract: Contract) -> int:
     known = policy_options(name)
     texts = [f"{key}={value!r}" for key, value in (known or {}).items()]
     say(f"  options: {', '.join(texts) if known is not None else 'any that its factory takes'}")
+    if kind.needs:
+        say(f"  {kind.needs}")
     keys = normalization_keys(str(contract.policy_options.get("checkpoint", "")))
     if keys:
         say(f"  data sets in the checkpoint: {', '.join(keys)}")
-    needs = policy_requirements(contract)
+    policy = contract_policy(contract)
+    if isinstance(policy, GrammarPolicy):
+        say(f"  understands {policy.grammar}")
+    needs = policy.requirements
     for line in _needs(needs, contract):
         say(f"  {line}")
     problems = list(preflight_problems(contract, needs))
@@ -93,7 +107,7 @@ def policy_check(contract: Contract) -> int:
         check_robot(contract, simulated=True)
         if not missing:
             with _running(contract) as policy:
-                say(_first_answer(policy, contract))
+                say(_answers(policy, contract))
     except VlaRosError as error:
         problems.append(str(error))
     for problem in problems:
@@ -205,12 +219,13 @@ def _observations(contract: Contract, needs: PolicyRequirements) -> Iterator[Any
     return synthetic_observations(contract.robot, contract.cameras, needs, INSTRUCTION)
 
 
-def _first_answer(policy: IsolatedPolicy, contract: Contract) -> str:
-    """One answer to noise; what came of it.  Raises `VlaRosError`."""
+def _answers(policy: IsolatedPolicy, contract: Contract) -> str:
+    """Answers to noise, not to every observation, as in the graph; what came of it.  Raises `VlaRosError`."""
     policy.load()
-    policy.reset(INSTRUCTION)
     try:
-        output = policy.infer(next(_observations(contract, policy.requirements)))
+        policy.reset(INSTRUCTION)
+        for observation in islice(_observations(contract, policy.requirements), *ASKED):
+            output = policy.infer(observation)
     except InstructionError as error:
         return f"It answered noise in words: {error}"
     rows = output.values if output.values is not None else output.tokens

@@ -11,7 +11,7 @@ from vla_ros.commands.playback_keys import HELP, Keys, playback_keys
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import write_json
 from vla_ros.data.playback import SPEEDS, Pace, next_speed
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.lockstep.played import play, recorded_episodes
 from vla_ros.sim.judge import Outcome
 
@@ -25,7 +25,7 @@ def replay_into(
 ) -> int:
     """Play the episodes of bags; 0 when every one that succeeded does so again.  Raises `VlaRosError`."""
     if into not in PLACES:
-        raise ConfigurationError(f"--into is '{into}'; known are {', '.join(PLACES)}.")
+        raise ConfigurationError(unknown("--into", into, PLACES))
     if speed and not SPEEDS[0] <= speed <= SPEEDS[-1]:
         raise ConfigurationError(
             f"The speed is {speed:g}; it may be from {SPEEDS[0]:g} to {SPEEDS[-1]:g} times real time."

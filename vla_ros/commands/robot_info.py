@@ -8,6 +8,21 @@ from rich.table import Table
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
 from vla_ros.contract import load_contract
+from vla_ros.robots import load_robot
+from vla_ros.robots.loader import ALIASES, robot_names
+
+
+def robot_list() -> int:
+    """Print every robot of the package: name, title, joints, driver."""
+    table = Table(title="Robots", title_justify="left")
+    for heading in ("name", "also called", "what it is", "joints", "driver"):
+        table.add_column(heading)
+    for name in robot_names():
+        robot = load_robot(name)
+        aliases = ", ".join(alias for alias, target in ALIASES.items() if target == name)
+        table.add_row(name, aliases, robot.title, str(robot.dof), robot.driver.kind)
+    Console().print(table)
+    return 0
 
 
 def robot_info(name: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from vla_ros.bringup.libraries import missing_library
 from vla_ros.commands.safe_console import Console
 from vla_ros.errors import ConfigurationError, VlaRosError
 
@@ -27,7 +28,9 @@ SAY_AGAIN_AFTER = 15.0
 
 
 def plain_errors(command: Command) -> Command:
-    """A command that ends in one sentence and status 2 for a `VlaRosError`, status 130 for Ctrl-C."""
+    """A command that ends in one sentence: with status 2 for a `VlaRosError` or a library that is missing,
+    with status 130 for Ctrl-C.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -36,6 +39,12 @@ def plain_errors(command: Command) -> Command:
             return command(*args, **kwargs)
         except VlaRosError as error:
             print(error, file=sys.stderr)
+            raise typer.Exit(BAD_INPUT) from None
+        except ImportError as error:
+            sentence = missing_library(error)
+            if not sentence:
+                raise
+            print(sentence, file=sys.stderr)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
@@ -78,6 +87,12 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def left_in(folder: Path) -> str:
+    """A run's folder and what is in it, for the last line of a command."""
+    there = [name for name in ("report.html", "video.mp4", "bag", "log") if (folder / name).exists()]
+    return f"{shown(folder)} ({', '.join(there) or 'empty'})"
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

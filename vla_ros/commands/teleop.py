@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from vla_ros.bringup.gazebo import check_gazebo
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.shared import shown, stamp
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.teleop.devices import DEVICES, own_terminal
 
 
@@ -24,20 +25,16 @@ def drive(options: GraphOptions, runs: Path) -> int:
     person = options.teleop
     if person is None or person.device not in DEVICES:
         given = "" if person is None else person.device
-        raise ConfigurationError(f"Device '{given}' is unknown, known are {', '.join(DEVICES)}.")
+        raise ConfigurationError(unknown("Device", given, DEVICES))
     contract_for(options)
-    from vla_ros.sim.goal import TASKS
-
-    if person.task and person.task not in TASKS:
-        raise ConfigurationError(f"Task '{person.task}' is unknown, known are {', '.join(TASKS)}.")
+    if options.sim == "gazebo":
+        check_gazebo()
     terminal = person.terminal or own_terminal()
     if person.device == "keyboard" and not terminal:
         raise ConfigurationError(
             "Device 'keyboard' needs a terminal, but this command was started from none; "
             "name one with --terminal."
         )
-    if person.task and options.sim == "none":
-        raise ConfigurationError("A task is laid by the simulator; with --sim none name an --instruction.")
     _look_for(person.device, person.device_path, terminal)
     from vla_ros.bringup.session import prepared, session
 
@@ -46,6 +43,7 @@ def drive(options: GraphOptions, runs: Path) -> int:
     # also where whoever started it in the background had it ignored
     signal.signal(signal.SIGINT, _as_interrupt)
     signal.signal(signal.SIGHUP, _as_interrupt)
+    before = _bags(Path(options.record)) if options.record else set()
     begun = time.monotonic()
     print("Starting ...", flush=True)
     with session(prepared(options, folder), folder, _unheard) as running:
@@ -58,8 +56,26 @@ def drive(options: GraphOptions, runs: Path) -> int:
                 time.sleep(0.1)
         except KeyboardInterrupt:
             seconds = time.monotonic() - begun
-    _say(f"Ended after {seconds:.0f} s; logs: {shown(folder / 'log')}")
+    _print(f"Ended after {seconds:.0f} s; logs: {shown(folder / 'log')}")
+    if options.record:
+        _print(_recorded(Path(options.record), before))
     return 0
+
+
+def _bags(folder: Path) -> set[Path]:
+    """The bags in a folder, without the discarded ones."""
+    return {file.parent for file in folder.glob("*/*.mcap")} if folder.is_dir() else set()
+
+
+def _recorded(folder: Path, before: set[Path]) -> str:
+    """How many episodes were recorded, and what to do with them."""
+    bags = _bags(folder)
+    count = len(bags - before)
+    there = f" ({len(bags)} are there)" if len(bags) > count else ""
+    if not bags:
+        return f"No episode was recorded in {shown(folder)}."
+    episodes = "1 episode" if count == 1 else f"{count} episodes"
+    return f"{episodes} recorded in {shown(folder)}{there}; next: vla-ros bag audit {shown(folder)}"
 
 
 def _look_for(device: str, path: str, terminal: str) -> None:
@@ -78,7 +94,7 @@ def _look_for(device: str, path: str, terminal: str) -> None:
         one.close()
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     try:
         print(line, flush=True)
     except OSError:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from vla_ros.commands.instructed import InstructedCommand
 from vla_ros.commands.shared import ROBOT, plain_errors
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("teleop")(teleop)
+    app.command("teleop", cls=InstructedCommand)(teleop)
 
 
 @plain_errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from vla_ros.bringup.gazebo import check_gazebo
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import Troubles, shown, stamp
@@ -17,6 +18,8 @@ def up(options: GraphOptions, runs: Path) -> int:
 
     console = Console()
     contract_for(options)
+    if options.sim == "gazebo":
+        check_gazebo()
     folder = run_folder(runs, stamp())
     with session(prepared(options, folder), folder, Troubles(console)) as running:
         running.wait_up()
@@ -25,6 +28,11 @@ def up(options: GraphOptions, runs: Path) -> int:
             f"Ctrl-C ends it.  Logs: {shown(folder / 'log')}",
             soft_wrap=True,
         )
-        while True:
-            running.check()
-            time.sleep(0.1)
+        try:
+            while True:
+                running.check()
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            if options.record:
+                console.print(f"The bag is {shown(Path(options.record))}.", soft_wrap=True)
+            raise

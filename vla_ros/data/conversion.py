@@ -29,7 +29,7 @@ from vla_ros.data.open import bags_in
 from vla_ros.data.selection import source_paths
 from vla_ros.data.workers import Workers
 from vla_ros.data.writing import Plan, Writer
-from vla_ros.errors import ConfigurationError, DataError
+from vla_ros.errors import ConfigurationError, DataError, did_you_mean
 
 FORMATS = ("lerobot", "rlds", "bags")
 OUTCOMES = ("success", "failure")
@@ -70,10 +70,11 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check what was given."""
-        unknown = [outcome for outcome in self.outcomes if outcome not in ANY_OUTCOME]
-        if unknown:
+        strange = [outcome for outcome in self.outcomes if outcome not in ANY_OUTCOME]
+        if strange:
             raise ConfigurationError(
-                f"the outcome '{unknown[0]}' cannot be asked for; {', '.join(ANY_OUTCOME)} can."
+                f"the outcome '{strange[0]}' cannot be asked for; {', '.join(ANY_OUTCOME)} can."
+                f"{did_you_mean(strange[0], ANY_OUTCOME)}"
             )
         for what, value in (("group size", self.group_size), ("number of workers", self.workers)):
             if value is not None and value < 1:

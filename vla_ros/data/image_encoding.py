@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data.message_types import MessageTypes, stamp_of
-from vla_ros.errors import ConfigurationError, DataError
+from vla_ros.errors import ConfigurationError, DataError, did_you_mean
 from vla_ros.types import Image
 
 IMAGES = ("raw", "jpeg", "h264")
@@ -194,5 +194,7 @@ def is_key_frame(data: bytes) -> bool:
 def image_encoder(images: str, quality: int) -> ImageEncoder | None:
     """Encoder for one topic; None for `raw`.  Raises `ConfigurationError`."""
     if images not in IMAGES:
-        raise ConfigurationError(f"images '{images}' are unknown, known are {', '.join(IMAGES)}.")
+        raise ConfigurationError(
+            f"images '{images}' are unknown, known are {', '.join(IMAGES)}.{did_you_mean(images, IMAGES)}"
+        )
     return {"jpeg": JpegEncoder, "h264": H264Encoder}[images](quality) if images != "raw" else None

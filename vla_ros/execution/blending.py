@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vla_ros.errors import ActionError, ConfigurationError
+from vla_ros.errors import ActionError, ConfigurationError, unknown
 from vla_ros.execution.targets import Path
 from vla_ros.types import Array
 
@@ -151,5 +151,5 @@ _KINDS: dict[str, type[Replace] | type[TemporalEnsemble] | type[RealTimeChunking
 def make_blending(name: str) -> Blending:
     """The blending a contract names.  Raises `ConfigurationError` when there is none of that name."""
     if name not in _KINDS:
-        raise ConfigurationError(f"blending '{name}' is unknown, known are {', '.join(_KINDS)}")
+        raise ConfigurationError(unknown("blending", name, _KINDS))
     return _KINDS[name]()

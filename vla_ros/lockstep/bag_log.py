@@ -21,7 +21,7 @@ from vla_ros.data.calibration import calibration_text
 from vla_ros.data.image_encoding import LOSS_EVERY, psnr
 from vla_ros.data.message_types import time_fields
 from vla_ros.data.recorded_topics import camera_info_topic, contract_topics
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, did_you_mean
 from vla_ros.robots.spec import CameraSpec
 from vla_ros.sim.realtime import Sample
 from vla_ros.sim.reports import arm_report, gripper_report, own_gripper_topic, reported_position
@@ -48,7 +48,9 @@ class BagLog:
         Raises `ConfigurationError` for another kind of images, and `DataError` when the bag cannot be made.
         """
         if images not in IMAGES:
-            raise ConfigurationError(f"images '{images}' are unknown, known are {', '.join(IMAGES)}.")
+            raise ConfigurationError(
+                f"images '{images}' are unknown, known are {', '.join(IMAGES)}.{did_you_mean(images, IMAGES)}"
+            )
         robot = contract.robot
         self._robot, self._jpeg, self._quality = robot, images == "jpeg", quality
         texts = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.contract import Contract, load_contract, topic_problems
-from vla_ros.errors import ConfigurationError, ContractError, DataError
+from vla_ros.errors import ConfigurationError, ContractError, DataError, did_you_mean, unknown
 from vla_ros.lockstep.bag_log import IMAGES, BagLog
 from vla_ros.lockstep.simulated import EPISODE_SPAN, START, Scene, make_world, rollout, set_scene
 from vla_ros.lockstep.sources import ExpertSource
@@ -54,12 +54,13 @@ class Order:
         if not self.tasks:
             raise ConfigurationError(f"No task is given; there are {', '.join(TASKS)}.")
         if self.images not in IMAGES:
-            raise ConfigurationError(f"images '{self.images}' are unknown, known are {', '.join(IMAGES)}.")
+            raise ConfigurationError(
+                f"images '{self.images}' are unknown, known are {', '.join(IMAGES)}."
+                f"{did_you_mean(self.images, IMAGES)}"
+            )
         for task in self.tasks:
             if task not in TASKS:
-                raise ConfigurationError(
-                    f"The task '{task}' is unknown; it must be one of {', '.join(TASKS)}."
-                )
+                raise ConfigurationError(unknown("The task", task, TASKS))
         contract = load_contract(
             self.robot, simulated=True, action_space=self.action_space or None, action_rate=self.rate or None
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -13,7 +14,9 @@ from std_msgs.msg import String
 
 from vla_ros import msg
 from vla_ros.action import ExecuteInstruction
+from vla_ros.errors import VlaRosError
 from vla_ros.execution.authority import Authority
+from vla_ros.instruction import parse_instruction
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaNode, run
 from vla_ros.nodes.conversions import to_stamp
@@ -21,6 +24,7 @@ from vla_ros.nodes.episode import Episode, Outcome, Rules
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.nodes.preparation import EpisodeError, Preparation
 from vla_ros.nodes.waiting import Waiting
+from vla_ros.sim.tasks import resolve_goal
 from vla_ros.srv import SetInstruction, StartEpisode, StopEpisode
 from vla_ros.types import NANOSECONDS, SafetyState, Source
 
@@ -44,6 +48,7 @@ class Supervisor(VlaNode):
         Parameter("first_answer", 10.0, "Time the policy has for its first answer [s].", 0.5, 3600.0),
         Parameter("instruction", "", "Instruction to start with, once the graph is up; empty: wait for one."),
         Parameter("up_patience", 180.0, "The graph has so long to come up for that [s].", 0.5, 3600.0),
+        Parameter("tabletop", False, "Whether the policy understands the grammar of tabletop tasks only."),
         Parameter("episode_prefix", "episode", "Beginning of the episodes' names."),
     )
 
@@ -180,6 +185,12 @@ class Supervisor(VlaNode):
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
         text = request.instruction.strip()
+        try:
+            if text and self.value("tabletop"):
+                self._check_words("", text)
+        except EpisodeError as error:
+            response.message = str(error)
+            return response
         if self._episode is not None and self._episode.outcome is Outcome.RUNNING:
             if not text:
                 response.message = "An instruction must not be empty while an episode runs; stop it instead."
@@ -224,12 +235,23 @@ class Supervisor(VlaNode):
     def _rules(self, timeout: float) -> Rules:
         return Rules(timeout, self.value("patience"), self.value("first_answer"))
 
+    def _check_words(self, task: str, instruction: str) -> None:
+        """Refuse before the robot moves.  Raises `EpisodeError`."""
+        try:
+            if self.value("simulator"):
+                resolve_goal(task, instruction, np.random.default_rng(0))
+            elif self.value("tabletop"):
+                parse_instruction(instruction)
+        except VlaRosError as error:
+            raise EpisodeError(str(error)) from error
+
     async def _start(self, task: str, instruction: str, seed: int, rules: Rules) -> Episode:
         if self._running:
             raise EpisodeError("An episode is running already; stop it first.")
         simulated = self.value("simulator")
         if not instruction.strip() and not (task and simulated):
             raise EpisodeError("The instruction is empty.")
+        self._check_words(task, instruction)
         self._busy = True
         try:
             self._instruction.publish(String(data=""))

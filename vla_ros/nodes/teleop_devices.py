@@ -11,7 +11,7 @@ from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import JointState, Joy
 
 from vla_ros.contract import Contract
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.nodes import topics
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.teleop.command import Command, Device, Press
@@ -197,4 +197,4 @@ def make_device(
         from vla_ros.nodes.teleop_scripted import Scripted
 
         return Scripted(node, contract, look)
-    raise ConfigurationError(f"Device '{name}' is unknown, known are {', '.join(DEVICES)}.")
+    raise ConfigurationError(unknown("Device", name, DEVICES))

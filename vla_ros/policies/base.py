@@ -77,6 +77,20 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class GrammarPolicy(Policy, Protocol):
+    """A policy that understands instructions of a certain form only, and knows that before it is loaded."""
+
+    @property
+    def grammar(self) -> str:
+        """What it understands: the rest of a sentence that begins with "understands"."""
+        ...
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raise `InstructionError`, with what is understood, where `instruction` is not.  Loads nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class ActionPrefix:
     """Steps that the robot will execute whatever the policy answers, as absolute targets."""

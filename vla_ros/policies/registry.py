@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 from vla_ros.actions.normalization import Normalization
 from vla_ros.actions.tokens import TokenCodec
-from vla_ros.errors import PolicyError
+from vla_ros.errors import PolicyError, did_you_mean, unknown
 from vla_ros.policies.base import Policy, PolicyRequirements
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 
@@ -28,6 +28,10 @@ class Family:
     """Modules it imports when it is loaded."""
     isolated: bool = True
     """Whether it runs in a process of its own.  One that does not is light, and answers physical values."""
+    needs: str = ""
+    """What must be given to it, and what else it depends on; a sentence."""
+    tabletop: bool = False
+    """Whether it understands the grammar of `vla_ros.instruction` and nothing else."""
 
     @property
     def missing(self) -> list[str]:
@@ -35,26 +39,53 @@ class Family:
         return [name for name in self.libraries if find_spec(name) is None]
 
 
+_CHECKPOINT = (
+    "Understands English as far as its training data went; needs `checkpoint`, a folder or a name on the hub"
+)
+_KEY = "`normalization_key` where it was trained on several data sets"
 _FAMILIES = {
     "visual_servo": Family(
-        "vla_ros.policies.visual_servo", "VisualServoPolicy", "blocks and plates by colour", isolated=False
+        "vla_ros.policies.visual_servo",
+        "VisualServoPolicy",
+        "blocks and plates by colour",
+        isolated=False,
+        needs="Needs no weights; one calibrated camera at least, and an action space of base-frame deltas.",
+        tabletop=True,
     ),
-    "replay": Family("vla_ros.policies.replay", "make_replay", "recorded actions", isolated=False),
+    "replay": Family(
+        "vla_ros.policies.replay",
+        "make_replay",
+        "recorded actions",
+        isolated=False,
+        needs="Needs `bag`; plays its actions whatever the instruction says and looks at no camera.",
+    ),
     "openvla": Family(
-        "vla_ros.policies.openvla", "make_openvla", "OpenVLA, which answers action tokens", ("torch", "PIL")
+        "vla_ros.policies.openvla",
+        "make_openvla",
+        "OpenVLA, which answers action tokens",
+        ("torch", "PIL"),
+        needs=f"{_CHECKPOINT}, {_KEY}, and one camera.",
     ),
     "openvla_oft": Family(
         "vla_ros.policies.openvla.oft",
         "make_openvla_oft",
         "OpenVLA-OFT, a chunk of actions at once",
         ("torch", "PIL"),
+        needs=f"{_CHECKPOINT}, {_KEY}, and the cameras and the state it was trained with.",
     ),
-    "octo": Family("vla_ros.policies.octo", "make_octo", "Octo, with a diffusion head", ("torch", "msgpack")),
+    "octo": Family(
+        "vla_ros.policies.octo",
+        "make_octo",
+        "Octo, with a diffusion head",
+        ("torch", "msgpack"),
+        needs=f"{_CHECKPOINT}, {_KEY}, and one camera; it takes an instruction or a goal image.",
+    ),
     "rt2": Family(
         "vla_ros.policies.rt2",
         "make_rt2",
         "RT-2's recipe on any vision-language model",
         ("torch", "transformers"),
+        needs=f"{_CHECKPOINT} with `dataset_statistics.json` in it, and one camera.",
     ),
     "remote": Family(
         "vla_ros.policies.remote",
@@ -62,9 +93,21 @@ _FAMILIES = {
         "a policy on another machine, in openpi's wire form",
         ("msgpack", "websockets"),
         isolated=False,
+        needs="Needs `url` of a server that runs; what it understands is the server's matter.",
     ),
-    "custom": Family("vla_ros.policies.custom", "make_custom", "a factory of your own"),
-    "none": Family("vla_ros.policies.nobody", "Nobody", "nobody: a person drives", isolated=False),
+    "custom": Family(
+        "vla_ros.policies.custom",
+        "make_custom",
+        "a factory of your own",
+        needs="Needs `factory` as package.module:function, importable from the working folder or PYTHONPATH.",
+    ),
+    "none": Family(
+        "vla_ros.policies.nobody",
+        "Nobody",
+        "nobody: a person drives",
+        isolated=False,
+        needs="Answers nothing; it is the policy of `vla-ros teleop`.",
+    ),
 }
 """Every policy by its name."""
 
@@ -125,7 +168,7 @@ def policy_names() -> list[str]:
 def family(name: str) -> Family:
     """How the named policy is run.  Raises `PolicyError` for an unknown name."""
     if name not in _FAMILIES:
-        raise PolicyError(f"Policy '{name}' is unknown, known are {', '.join(policy_names())}.")
+        raise PolicyError(unknown("Policy", name, policy_names()))
     return _FAMILIES[name]
 
 
@@ -142,7 +185,10 @@ def make_policy(name: str, robot: RobotSpec, **options: Any) -> Policy:
     allowed = _options(factory)
     for key in options:
         if allowed is not None and key not in allowed:
-            raise PolicyError(f"Policy '{name}' has no option '{key}', its options are {', '.join(allowed)}.")
+            raise PolicyError(
+                f"Policy '{name}' has no option '{key}', its options are {', '.join(allowed)}."
+                f"{did_you_mean(key, allowed)}"
+            )
     return cast(Policy, factory(robot, **options))
 
 

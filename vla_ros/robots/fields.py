@@ -11,7 +11,7 @@ import yaml
 
 from vla_ros.bounds import quoted
 from vla_ros.documents import parse_yaml
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, did_you_mean
 from vla_ros.types import Array, Pose
 
 
@@ -67,10 +67,11 @@ class Fields:
 
     def finish(self) -> None:
         """Refuse unknown keys."""
-        unknown = [key for key in self.names() if key not in self._taken]
-        if unknown:
-            known = ", ".join(sorted(self._taken))
-            raise self.error(unknown[0], f"unknown key; known here: {known}")
+        strange = [key for key in self.names() if key not in self._taken]
+        if strange:
+            known = sorted(self._taken)
+            hint = did_you_mean(strange[0], known)
+            raise self.error(strange[0], f"unknown key; known here: {', '.join(known)}.{hint}")
 
     def section(self, key: str) -> Fields:
         """A nested mapping."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.errors import ConfigurationError, InstructionError
+from vla_ros.errors import ConfigurationError, InstructionError, unknown
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.goal import TASKS, Goal, goal_of
 from vla_ros.sim.objects import BLOCK_SIZE, COLOURS, PLATE_RADIUS, Block, Plate
@@ -70,7 +70,7 @@ def resolve_goal(task: str, instruction: str, rng: np.random.Generator) -> Goal:
     instruction is not understood, or the two contradict each other.
     """
     if task and task not in TASKS:
-        raise ConfigurationError(f"The task '{task}' is unknown; it must be one of {', '.join(TASKS)}.")
+        raise ConfigurationError(unknown("The task", task, TASKS))
     if instruction.strip() or not task:
         goal = goal_of(instruction)
         if task and goal.task != task:

@@ -12,7 +12,7 @@ import yaml
 from vla_ros.bounds import quoted
 from vla_ros.data.audit.finding import Level
 from vla_ros.documents import parse_yaml
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def load_rules(path: Path) -> AuditRules:
     changed: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
-            raise ConfigurationError(f"rules {path}: '{name}' is unknown, known are {', '.join(known)}.")
+            raise ConfigurationError(unknown(f"rules {path}: limit", name, known))
         changed[name] = _read(known[name], value, f"rules {path}: '{name}'")
     return replace(rules, **changed)
 

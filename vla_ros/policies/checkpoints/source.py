@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from vla_ros.errors import PolicyError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 """owner/name, as the hub writes it."""
+LONGEST_REASON = 200
+"""Characters of what a library says of a failure."""
 
 
 def checkpoint_folder(source: str, patterns: Sequence[str], revision: str = "") -> Path:
@@ -53,8 +56,21 @@ def _download(source: str, patterns: Sequence[str], revision: str) -> Path:
             local_files_only=os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
         )  # fmt: skip
     except Exception as error:  # the library raises its own kinds, its client's, and the system's
-        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise PolicyError(
-            f"The checkpoint '{source}' is no local folder, and the hub did not give it: {reason}."
+            f"The checkpoint '{source}' is no local folder, and the hub did not give it: {_reason(error)}."
         ) from error
     return Path(found)
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave nothing, in a line that ends with a whole word and without a full stop."""
+    cause = error.__cause__
+    if type(error).__name__ == "LocalEntryNotFoundError" and cause is not None:
+        # the library's own text speaks of its cache; what went wrong is that the hub was not reached
+        return f"it cannot be reached from here ({type(cause).__name__}: {_line(cause)})"
+    return _line(error)
+
+
+def _line(error: BaseException) -> str:
+    text = textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...").rstrip(". ")
+    return text or type(error).__name__

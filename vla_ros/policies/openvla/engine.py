@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vla_ros.errors import PolicyError
+from vla_ros.errors import PolicyError, unknown
 from vla_ros.policies.openvla import engine_ops
 from vla_ros.policies.openvla.engine_layers import FusedLlama, fuse
 from vla_ros.policies.openvla.engine_read import Reader, StageClock, record
@@ -87,7 +87,7 @@ class _Shape:
 def check_precision(precision: str, device: torch.device) -> str:
     """The weights' format for a precision.  Raises `PolicyError` when the device has no such arithmetic."""
     if precision not in PRECISIONS:
-        raise PolicyError(f"Precision '{precision}' is unknown, known are {', '.join(PRECISIONS)}.")
+        raise PolicyError(unknown("Precision", precision, PRECISIONS))
     if device.type == "cpu" and precision == "bf16":
         raise PolicyError("Precision 'bf16' needs a GPU; a CPU computes in fp32, fp8, int8 or int4.")
     if precision == "fp8" and device.type == "cuda":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vla_ros.errors import PolicyError
+from vla_ros.errors import PolicyError, unknown
 
 FORMATS = ("plain", "fp8", "int8", "int4")
 GROUP = 128
@@ -49,7 +49,7 @@ def quantize(matrix: Tensor, kind: str) -> Weight:
     if kind == "plain":
         return Weight(matrix.contiguous())
     if kind not in FORMATS:
-        raise PolicyError(f"Weight format '{kind}' is unknown, known are {', '.join(FORMATS)}.")
+        raise PolicyError(unknown("Weight format", kind, FORMATS))
     wide = matrix.float()
     if kind == "int4":
         n, k = wide.shape

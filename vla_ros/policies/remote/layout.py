@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.actions import rotations
-from vla_ros.errors import ObservationError, PolicyError
+from vla_ros.errors import ObservationError, PolicyError, unknown
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, CameraImage, JointState, Observation, Pose
 
@@ -50,7 +50,7 @@ LAYOUTS = {
 def layout(name: str) -> Layout:
     """The named layout.  Raises `PolicyError`."""
     if name not in LAYOUTS:
-        raise PolicyError(f"Layout '{name}' is unknown, known are {', '.join(LAYOUTS)}.")
+        raise PolicyError(unknown("Layout", name, LAYOUTS))
     return LAYOUTS[name]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vla_ros.actions import rotations
 from vla_ros.errors import InstructionError, ObservationError, PolicyError
-from vla_ros.instruction import Verb, parse_instruction
+from vla_ros.instruction import UNDERSTOOD, Verb, parse_instruction
 from vla_ros.policies.base import CameraNeed, PolicyRequirements
 from vla_ros.policies.visual_servo.camera import FrameLookup, view_of
 from vla_ros.policies.visual_servo.detection import detect
@@ -97,6 +97,15 @@ class VisualServoPolicy:
         cameras = tuple(CameraNeed(name, required=i == 0) for i, name in enumerate(self._robot.cameras))
         rate = INFERENCE_RATE if self._horizon > 1 else 1.0 / self._period
         return PolicyRequirements(self._action_space, rate, self._horizon, cameras)
+
+    @property
+    def grammar(self) -> str:
+        """See `GrammarPolicy`."""
+        return f"instructions in English of the form {UNDERSTOOD}"
+
+    def check_instruction(self, instruction: str) -> None:
+        """See `GrammarPolicy`."""
+        parse_instruction(instruction)
 
     def load(self) -> None:
         """Read the robot's geometry.  Raises `PolicyError` when it has no camera."""

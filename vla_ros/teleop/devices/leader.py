@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.errors import ConfigurationError
+from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array
 
@@ -36,11 +36,9 @@ class LeaderLayout:
 def leader_layout(options: Mapping[str, object], robot: RobotSpec) -> LeaderLayout:
     """From a mapping of options; what is left out is the robot's own.  Raises `ConfigurationError`."""
     known = ("names", "signs", "offsets", "gripper", "gripper_open", "gripper_closed")
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ConfigurationError(
-            f"Option '{unknown[0]}' of the leader is unknown, known are {', '.join(known)}."
-        )
+    strange = sorted(set(options) - set(known))
+    if strange:
+        raise ConfigurationError(unknown("Option of the leader", strange[0], known))
     names = _sequence(options.get("names"), list(robot.joint_names), "names", robot.dof)
     signs = _sequence(options.get("signs"), [1.0] * robot.dof, "signs", robot.dof)
     offsets = _sequence(options.get("offsets"), [0.0] * robot.dof, "offsets", robot.dof)

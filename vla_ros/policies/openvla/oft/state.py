@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vla_ros.actions.normalization import Normalization, normalize
-from vla_ros.errors import PolicyError
+from vla_ros.errors import PolicyError, unknown
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Observation
 
@@ -22,7 +22,7 @@ def choose_layout(name: str, data_set: str, source: str) -> str:
     """The layout by its name, or where that is "" by the data set's.  Raises `PolicyError`."""
     if name:
         if name not in LAYOUTS:
-            raise PolicyError(f"The state's layout '{name}' is unknown, known are {', '.join(LAYOUTS)}.")
+            raise PolicyError(unknown("The state's layout", name, LAYOUTS))
         return name
     found = next((layout for layout in LAYOUTS if data_set.startswith(layout)), "")
     if not found:
