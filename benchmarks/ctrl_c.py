@@ -129,6 +129,8 @@ def one(what: str, how: str, processes: list[Process], heard: Heard, folder: Pat
         survivors = group.wait(GONE)
         ended = time.monotonic() - asked
         time.sleep(0.2)
+        if survivors:
+            print((folder / "terminal.log").read_text(errors="replace")[-6000:], flush=True)
         tick, last = _last_recorded(folder / "bag") or (heard.tick, heard.speed)
         return Run(
             what,

@@ -24,8 +24,8 @@ from benchmarks.machine import ROOT
 
 SIGTERM_AFTER, SIGKILL_AFTER = 5.0, 5.0
 """Seconds after SIGINT, and after SIGTERM: launch's own."""
-ALONE = "alone.json"
-"""Process ids of the children by name, and later their exit status."""
+CHILDREN, KILLED = "children.json", "killed.json"
+"""Process ids of the children by name, and the names of those that had to be killed."""
 
 
 class Foreground:
@@ -34,15 +34,19 @@ class Foreground:
     def __init__(
         self, commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Start them; `folder` takes what they print (`terminal.log`) and their ids."""
-        self._report = folder / ALONE
+        """Start them; `folder` takes what they print (`terminal.log`), their ids, and who was killed."""
+        self._report, self._killed = folder / CHILDREN, folder / KILLED
         self._report.unlink(missing_ok=True)
+        self._killed.unlink(missing_ok=True)
         self._master, slave = os.openpty()
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         self._leader = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.foreground", str(self._report), json.dumps(dict(commands))],
             stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, start_new_session=True, preexec_fn=_controlled,
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env={
+                **os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "PYTHONFAULTHANDLER": "1",
+            },
         )  # fmt: skip
         os.close(slave)
         self._log = open(folder / "terminal.log", "ab")  # noqa: SIM115
@@ -74,11 +78,12 @@ class Foreground:
         return [name for name, pid in self.pids().items() if _runs(pid)]
 
     def wait(self, patience: float) -> list[str]:
-        """Wait until all have ended; the names of those that have not."""
+        """Wait until all have ended; the names of those that have not, or not by themselves."""
         deadline = time.monotonic() + patience
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return self.alive()
+        killed = json.loads(self._killed.read_text()) if self._killed.exists() else []
+        return [*self.alive(), *killed]
 
     def end(self) -> None:
         """End what still runs, and close the terminal."""
@@ -129,8 +134,12 @@ def lead(report: Path, commands: Mapping[str, Sequence[str]]) -> None:
     for how, patience in (
         (signal.SIGINT, SIGTERM_AFTER),
         (signal.SIGTERM, SIGKILL_AFTER),
+        (signal.SIGABRT, 0.5),  # in the place of SIGKILL: Python then says where every thread is
         (signal.SIGKILL, 1.0),
     ):
+        if how is signal.SIGABRT:
+            left = [name for name, child in children.items() if child.poll() is None]
+            report.with_name(KILLED).write_text(json.dumps(left))
         for child in children.values():
             child.send_signal(how)
         deadline = time.monotonic() + patience
