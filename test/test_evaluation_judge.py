@@ -27,7 +27,7 @@ def test_a_clean_run_is_clean(tmp_path: Path, name: str) -> None:
     assert verdict.violations == () and verdict.ticks == len(q) and verdict.runs == 1
     assert verdict.period == pytest.approx(1 / robot.simulated_control_rate)
     assert (verdict.peaks < 1).all() and verdict.peaks[0].max() > 0.05
-    assert 0 < verdict.peak_tcp_speed < 1 and verdict.lowest_point > 0
+    assert all(0 < share < 1 for share in verdict.speeds.shares) and verdict.lowest_point > 0
     assert "No limit was broken" in verdict.sentence()
 
 
