@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from vla_ros.control.barriers import FloorBarrier, SelfCollisionBarrier, make_barriers
 from vla_ros.control.motion import JointMotion, Stop
 from vla_ros.control.shield import Shield
+from vla_ros.control.speed import SpeedLimits
+from vla_ros.evaluation.speeds import judge_speeds
+from vla_ros.evaluation.urdf_chain import joint_values, read_urdf
+from vla_ros.evaluation.violations import Run
 from vla_ros.robots import load_robot
 from vla_ros.robots.kinematics import Kinematics
 
@@ -22,6 +26,11 @@ ROBOTS = ("panda", "fr3", "widowx", "ur5", "ur5e")
 def parts(robot):
     spec = load_robot(robot)
     return spec, make_barriers(spec, Kinematics(spec))
+
+
+def make_shield(robot, period):
+    spec, barriers = parts(robot)
+    return Shield(spec, barriers, SpeedLimits(spec, Kinematics(spec), period), period)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -60,7 +69,7 @@ def test_hostile_proposals_never_get_past_the_shield(robot, seed):
     spec, barriers = parts(robot)
     limits, random = spec.applied, np.random.default_rng(seed)
     period, width = 0.004, spec.gripper.max_width
-    shield = Shield(spec, barriers, period)
+    shield = make_shield(robot, period)
     start = JointMotion.at_rest(spec.home)
     shield.anchor(start, width)
     commands, refusals = [start.positions] * 4, 0
@@ -91,12 +100,18 @@ def test_hostile_proposals_never_get_past_the_shield(robot, seed):
     for positions in q[::3]:
         for barrier in barriers:
             assert barrier.margins(positions, width).min() > -1e-5, barrier.reason
+    values = joint_values(spec.joint_names, q, spec.gripper, np.full(len(q), width))
+    ticks = np.arange(len(q))
+    speeds, too_fast = judge_speeds(
+        read_urdf(spec.urdf_path), values, ticks, [Run(0, len(q), True)], spec, period
+    )
+    assert not too_fast and max(speeds.shares) > 0.5
     assert refusals > 0, "the test must push against something"
 
 
 def test_without_a_proposal_the_robot_stops_and_stays():
-    spec, barriers = parts("panda")
-    shield = Shield(spec, barriers, 0.004)
+    spec, _ = parts("panda")
+    shield = make_shield("panda", 0.004)
     shield.anchor(JointMotion.at_rest(spec.home), 0.08)
     moving = JointMotion(spec.home, np.full(7, 0.001), np.zeros(7))
     assert shield.judge(moving, 0.08).refused is None

@@ -16,7 +16,7 @@ from vla_ros.actions.decode import decode
 from vla_ros.actions.gripper import GripperMemory
 from vla_ros.control.controller import SafetyController
 from vla_ros.errors import ActionError, DataError
-from vla_ros.lockstep.recorded import RecordedRun, SetpointRow
+from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, without_forces
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import NANOSECONDS, ActionChunk, Array, JointState, Reason, Source
 
@@ -69,11 +69,13 @@ class _Stepper:
     def __init__(self, run: RecordedRun, rows: Sequence[SetpointRow]) -> None:
         self._run, self._period = run, 1.0 / run.contract.control_rate
         self._rows = {row.tick: row for row in rows}
-        self._controller = SafetyController(run.contract, self._period)
+        self._controller = SafetyController(without_forces(run.contract), self._period)
         self._events: dict[int, list[dict[str, Any]]] = {}
         for event in run.events:
             self._events.setdefault(int(event["tick"]), []).append(event)
         self._notes: list[str] = []
+        if run.contract.robot.contact.force is not None:
+            self._notes.append("forces at the wrist are not gone through again: no stop or hold by them")
 
     def compare(self) -> Parity:
         run, controller = self._run, self._controller

@@ -22,7 +22,7 @@ from vla_ros.data.frames import Frames
 from vla_ros.errors import ActionError, DataError
 from vla_ros.execution.authority import Authority
 from vla_ros.ingest import FrameRules, FrameScreen, JointBuffer, Pairer
-from vla_ros.lockstep.recorded import Answer, RecordedRun, Stretch
+from vla_ros.lockstep.recorded import Answer, RecordedRun, Stretch, without_forces
 from vla_ros.policies.base import Policy
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.robots.kinematics import Kinematics
@@ -101,7 +101,7 @@ def replay_run(
         preflight(contract, policy.requirements)
     if not run.episodes:
         raise DataError(f"{run.path} holds no episode: nothing on /vla/episode_status runs.")
-    controller = SafetyController(contract, 1.0 / contract.control_rate)
+    controller = SafetyController(without_forces(contract), 1.0 / contract.control_rate)
     kinematics = Kinematics(contract.robot)
     for stretch in run.episodes:
         yield _Episode(run, contract, stretch, controller, kinematics, policy, latency).trace()

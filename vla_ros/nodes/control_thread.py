@@ -85,6 +85,8 @@ class ControlThread:
         self._requests: deque[tuple[Callable[[], Any], list[Any], threading.Event]] = deque()
         self.loop: RealTimeLoop | None = None
         """None while the node is not active."""
+        self.objection = ""
+        """Why the controller is not activated yet though the driver is ready; empty: nothing is against it."""
         self.on_chunk: Callable[[], None] | None = None
         """Called on this thread when a chunk has been taken over."""
 
@@ -102,6 +104,7 @@ class ControlThread:
         self._due, self._due_ros, self._due_moment = 0.0, 0, 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
+        self._joints.take_force()
         self._cut = False
         self.driver.open()
         self._watchdog.forget()
@@ -234,6 +237,11 @@ class ControlThread:
         self.controller.supervision.unwatched = self._watchdog.silence(time.monotonic())
         if not self.anchored:
             if self.measured is None or not driver.ready:
+                return
+            age = woken - self._measured_at
+            self.objection = self.controller.supervision.objection_to_start(self.measured, age, moment)
+            if self.objection:
+                self.controller.message = self.objection
                 return
             self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
             self.anchored, self._ticked_at = True, moment
