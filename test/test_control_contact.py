@@ -183,7 +183,7 @@ def test_a_motion_to_a_posture_ends_too(name):
     rig.run(0.6, chunks=False)
     assert rig.speed > 0.05
     deaf(rig)
-    rig.run(3.5, chunks=False)
+    rig.run(5.0, chunks=False)
     assert rig.speed < 1e-5 and np.abs(rig.rows[-1][0] - goal).max() > 0.02
     assert "contact is watched" in rig.controller.move_to_joints(goal, None, rig.time)[1]
     hears(rig)
