@@ -23,7 +23,7 @@ def minimum_jerk(start: np.ndarray, goal: np.ndarray, ticks: int) -> np.ndarray:
 def motion(robot: RobotSpec, seconds: float) -> np.ndarray:
     """There and back again around home, well inside the limits, (N, n)."""
     ticks = int(seconds * robot.simulated_control_rate / 3)
-    away = np.array([0.12, 0.06, 0.08, -0.05, -0.1, 0.12, -0.15])[: robot.dof]
+    away = 0.7 * np.array([0.12, 0.06, 0.08, -0.05, -0.1, 0.12, -0.15])[: robot.dof]
     parts = [np.repeat(robot.home[None], 10, axis=0)]
     for goal in (robot.home + away, robot.home - 0.5 * away, robot.home):
         parts.append(minimum_jerk(parts[-1][-1], goal, ticks))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shields import shield_with
 
 from vla_ros.control.barriers import EnvironmentBarrier, make_barriers
 from vla_ros.control.motion import JointMotion
@@ -114,7 +115,7 @@ def _drive(robot: str, seed: int) -> set[Reason]:
             obstacles.append(type(item)(**{**vars(item), "name": str(len(obstacles))}))
     barriers = make_barriers(spec, Kinematics(spec), obstacles)
     full = CollisionModel(spec, obstacles)
-    shield = Shield(spec, barriers, PERIOD)
+    shield = shield_with(spec, barriers, PERIOD, fast=True)
     shield.anchor(JointMotion.at_rest(spec.home), spec.gripper.max_width)
     reasons = set()
     for tick in range(300):
@@ -148,7 +149,7 @@ def test_an_obstacle_in_the_way_of_a_motion_stops_it_and_can_be_left_again() -> 
     spec = load_robot("panda")
     barriers = make_barriers(spec, Kinematics(spec))
     environment = next(item for item in barriers if isinstance(item, EnvironmentBarrier))
-    shield, width = Shield(spec, barriers, PERIOD), spec.gripper.max_width
+    shield, width = shield_with(spec, barriers, PERIOD, fast=True), spec.gripper.max_width
     position, _ = Kinematics(spec).placement(spec.home)
     # a wall to the left of the hand; joint 1 turns the hand to the left
     hand = 0.11

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shields import shield_with
 
 from vla_ros.control.motion import JointMotion, Stop
-from vla_ros.control.shield import Shield
 from vla_ros.errors import ConfigurationError
 from vla_ros.evaluation.violations import count_violations
 from vla_ros.kernels import tool
@@ -41,7 +41,7 @@ def test_the_maker_s_limits_in_the_middle_are_the_full_ones_and_less_at_the_ends
 @given(st.integers(0, 2**32 - 1))
 def test_what_the_shield_accepts_keeps_the_faded_limits_all_along_its_stop(seed):
     random = np.random.default_rng(seed)
-    shield = Shield(FR3, [], 0.001)
+    shield = shield_with(FR3, [], 0.001, fast=True)
     q = random.uniform(LIMITS.position_min, LIMITS.position_max)
     beside = random.random(7) < 0.5
     q = np.where(beside, LIMITS.position_max - random.uniform(0.0, 0.3, 7), q)

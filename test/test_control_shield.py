@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shields import shield_with
 
 from vla_ros.control.barriers import FloorBarrier, SelfCollisionBarrier, make_barriers
 from vla_ros.control.motion import JointMotion, Stop
-from vla_ros.control.shield import Shield
+from vla_ros.evaluation.speeds import judge_speeds
+from vla_ros.evaluation.urdf_chain import joint_values, read_urdf
+from vla_ros.evaluation.violations import Run
 from vla_ros.robots import load_robot
 from vla_ros.robots.kinematics import Kinematics
 
@@ -52,15 +55,16 @@ def exact(barrier, q):
     return barrier.margins(q, 0.05)
 
 
+@pytest.mark.parametrize("fast", (False, True))
 @pytest.mark.parametrize("robot", ("panda", "ur5", "widowx"))
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=6, deadline=None)
-def test_hostile_proposals_never_get_past_the_shield(robot, seed):
+def test_hostile_proposals_never_get_past_the_shield(robot, fast, seed):
     """Random jerks within the limits, proposed without any shaping: the shield alone keeps everything."""
     spec, barriers = parts(robot)
     limits, random = spec.applied, np.random.default_rng(seed)
     period, width = 0.004, spec.gripper.max_width
-    shield = Shield(spec, barriers, period)
+    shield = shield_with(spec, barriers, period, fast)
     start = JointMotion.at_rest(spec.home)
     shield.anchor(start, width)
     commands, refusals = [start.positions] * 4, 0
@@ -91,12 +95,19 @@ def test_hostile_proposals_never_get_past_the_shield(robot, seed):
     for positions in q[::3]:
         for barrier in barriers:
             assert barrier.margins(positions, width).min() > -1e-5, barrier.reason
+    values = joint_values(spec.joint_names, q, spec.gripper, np.full(len(q), width))
+    ticks = np.arange(len(q))
+    speeds, too_fast = judge_speeds(
+        read_urdf(spec.urdf_path), values, ticks, [Run(0, len(q), True)], spec, period
+    )
+    assert fast or not too_fast
+    assert max(speeds.shares) > (1.0 if fast else 0.5)
     assert refusals > 0, "the test must push against something"
 
 
 def test_without_a_proposal_the_robot_stops_and_stays():
     spec, barriers = parts("panda")
-    shield = Shield(spec, barriers, 0.004)
+    shield = shield_with(spec, barriers, 0.004)
     shield.anchor(JointMotion.at_rest(spec.home), 0.08)
     moving = JointMotion(spec.home, np.full(7, 0.001), np.zeros(7))
     assert shield.judge(moving, 0.08).refused is None

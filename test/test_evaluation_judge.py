@@ -13,7 +13,11 @@ from vla_ros.data.bag import BagWriter
 from vla_ros.evaluation.judge import judge_bag, judge_run, judge_setpoints
 from vla_ros.evaluation.latency import hops, rates
 from vla_ros.evaluation.run_data import load_run
+from vla_ros.evaluation.speeds import judge_speeds
+from vla_ros.evaluation.urdf_chain import UrdfChain, joint_values, read_urdf
+from vla_ros.evaluation.violations import Run
 from vla_ros.robots import load_robot, robot_names
+from vla_ros.robots.spec import RobotSpec
 
 
 @pytest.mark.parametrize("name", robot_names())
@@ -27,7 +31,7 @@ def test_a_clean_run_is_clean(tmp_path: Path, name: str) -> None:
     assert verdict.violations == () and verdict.ticks == len(q) and verdict.runs == 1
     assert verdict.period == pytest.approx(1 / robot.simulated_control_rate)
     assert (verdict.peaks < 1).all() and verdict.peaks[0].max() > 0.05
-    assert 0 < verdict.peak_tcp_speed < 1 and verdict.lowest_point > 0
+    assert all(0 < share < 1 for share in verdict.speeds.shares) and verdict.lowest_point > 0
     assert "No limit was broken" in verdict.sentence()
 
 
@@ -41,6 +45,47 @@ def test_broken_limits_are_found_in_a_bag(tmp_path: Path) -> None:
     assert set(verdict.by_kind) == {"velocity", "acceleration", "jerk"}
     assert all(v.subject == "panda_joint3" and 350 <= v.tick <= 354 for v in verdict.violations)
     assert "violations" in verdict.sentence() and "panda_joint3" in verdict.sentence()
+
+
+@pytest.mark.parametrize("name", robot_names())
+def test_tool_turn_and_elbow_that_are_too_fast_are_found(tmp_path: Path, name: str) -> None:
+    """One joint alone, at a velocity that is fine for the joint: just below the limit it meets, and above."""
+    robot = load_robot(name)
+    period, found = 1.0 / robot.simulated_control_rate, set[str]()
+    chain = read_urdf(robot.urdf_path)
+    for joint in range(robot.dof):
+        for share in (0.999, 1.001):
+            # a second from rest to a velocity and one of it; the way there is slower, so only the end counts
+            s = np.arange(0.0, 2.0, period)
+            way = np.where(s < 1.0, s**3 - 0.5 * s**4, s - 0.5)
+            start, sign = robot.home.copy(), 1.0 if robot.home[joint] < 0.0 else -1.0
+            limits = np.array([robot.tcp.speed, robot.tcp.angular_speed, robot.tcp.speed])
+            speeds = _own_speeds(chain, robot, start, joint, sign)
+            rate = share / max(speeds / limits)
+            if rate > robot.applied.velocity[joint]:
+                continue
+            q = np.tile(start, (len(s), 1))
+            q[:, joint] += sign * rate * (way - way[-1] / 2.0)
+            points = load_run(
+                write_fake_run(tmp_path / f"{joint}{share}", robot, positions=q, images=False), robot
+            ).setpoints
+            verdict = judge_setpoints(points, robot)
+            kinds = {kind for kind in verdict.by_kind if "speed" in kind or "turn" in kind}
+            assert max(verdict.speeds.shares) == pytest.approx(share, rel=1e-4)
+            assert bool(kinds) == (share > 1.0), (joint, share, verdict.sentence())
+            found |= kinds
+    assert {"tcp_speed", "tcp_turn"} <= found
+
+
+def _own_speeds(chain: UrdfChain, robot: RobotSpec, q: np.ndarray, joint: int, sign: float) -> np.ndarray:
+    """(3,) of tool, turn and elbow when one joint moves at 1 rad/s; they do not depend on where it stands."""
+    rows = np.stack([q, q])
+    rows[1, joint] += sign * 1e-3
+    values = joint_values(robot.joint_names, rows, robot.gripper, np.full(2, robot.gripper.max_width))
+    speeds, _ = judge_speeds(chain, values, np.arange(2), [Run(0, 2, True)], robot, 1e-3)
+    tool = chain.poses(robot.tcp_frame, values)
+    assert speeds.tool == pytest.approx(float(np.linalg.norm(tool[1, :3, 3] - tool[0, :3, 3])) / 1e-3)
+    return np.array([speeds.tool, speeds.turn, speeds.elbow])
 
 
 def test_leaving_box_and_floor_and_folding_up_are_found(tmp_path: Path) -> None:

@@ -139,6 +139,15 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
         robot = replace(robot, payload=read_payload(section))
     if not _flag(given, "contact", not simulated, where):
         robot = replace(robot, contact=ContactSpec())
+    elif given.get("contact") and not robot.contact.watched:
+        raise ConfigurationError(
+            f"{where}: key 'contact' is true, but {robot.yaml_path} has no section 'contact' with thresholds"
+        )
+    if robot.contact.force is not None and "wrench_topic" not in robot.driver.extra:
+        raise ConfigurationError(
+            f"{where}: contact is watched by the force at the wrist, but the driver in {robot.yaml_path} has no "
+            "key 'wrench_topic'; give it, or set 'contact: false'"
+        )
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")
     if rate is not None:

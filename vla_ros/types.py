@@ -202,6 +202,7 @@ class Reason(str, Enum):
     FROZEN_JOINT_STATE = "frozen_joint_state"
     TRACKING_ERROR = "tracking_error"
     CONTACT = "contact"
+    CONTACT_UNWATCHED = "contact_unwatched"
     NOT_FINITE = "not_finite"
     WRONG_DIMENSION = "wrong_dimension"
     STALE_CHUNK = "stale_chunk"

@@ -98,6 +98,8 @@ class SafetyController:
         self._found: tuple[InterventionAction, Reason, str] | None = None
         self._held = ""
         """Why no chunk is taken for now, one plain sentence; empty: chunks are taken."""
+        self._blind = False
+        """Whether that is because a touch would not be noticed."""
         self.journal: Callable[[str, dict[str, Any]], None] = _unheard
         """Told of everything done by hand between two ticks, with what it takes to do it again: with joint
         states and chunks that is all a run was made of (see lockstep/parity.py).
@@ -131,7 +133,7 @@ class SafetyController:
         """
         if self.state not in (SafetyState.STOPPED, SafetyState.FAULT):
             return False, f"nothing to reset in state {self.state.name}"
-        objection = self.supervision.objection_to_reset(measured, age)
+        objection = self.supervision.objection_to_reset(measured, age, time)
         if measured is None or objection:
             return False, objection
         # within the servo error the command stays what it is, so that the reset itself moves nothing
@@ -185,6 +187,8 @@ class SafetyController:
             return False, f"cannot move in state {self.state.name} ({self.message}); it waits for a reset"
         if self._paused or not self._active:
             return False, f"cannot move in state {self.state.name}{' (paused)' if self._paused else ''}"
+        if self._blind:
+            return False, f"cannot move while {self._held}"
         if positions.shape != (self.spec.dof,) or not np.isfinite(positions).all():
             return False, f"{self.spec.name} needs {self.spec.dof} finite joint positions"
         outside = (positions < limits.position_min) | (positions > limits.position_max)
@@ -395,8 +399,9 @@ class SafetyController:
         self, measured: JointState | None, age: float, time: float, interventions: list[Intervention]
     ) -> None:
         """Look at robot and driver."""
-        finding = self.supervision.look(measured, age, self._shield.motion.positions)
+        finding = self.supervision.look(measured, age, self._shield.motion.positions, time)
         self._journal_finding(finding)
+        before, self._blind = self._blind, False
         self._held = ""
         if finding is None:
             return
@@ -404,8 +409,10 @@ class SafetyController:
         if intervention.action is InterventionAction.STOP:
             self._latch(intervention, sentence)
             return
-        self._held = sentence
-        if time < self.executor.end_time and not self._starved and not self._moving:
+        self._held, self._blind = sentence, intervention.reason is Reason.CONTACT_UNWATCHED
+        # other holds let a motion to a posture come to its end; where no touch would be noticed it ends now
+        braking = self._blind and not before if self._moving else not self._starved
+        if time < self.executor.end_time and braking:
             self._slow_down(time)
             self._starved = True
             interventions.append(intervention)
@@ -476,7 +483,7 @@ class SafetyController:
             left = f"no chunk left to execute{'; ' if self.executor.slowness else ''}{self.executor.slowness}"
             self.state, self.message = SafetyState.HOLDING, self._held or left
         else:
-            self.state, self.message = SafetyState.IDLE, ""
+            self.state, self.message = SafetyState.IDLE, self._held
 
 
 def _unheard(event: str, values: dict[str, Any]) -> None:

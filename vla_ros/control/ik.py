@@ -46,7 +46,7 @@ _CLEARANCE = 0.003
 _JOINT_DAMPER = 10.0
 """Approach speed per radian to a joint limit [1/s]."""
 _SHARE = 0.92
-"""Share of the limits the reference may use; the tracker needs the rest to catch up."""
+"""Share of the limits of joints, tool and elbow the reference may use; the tracker needs the rest to catch up."""
 _NAMED = 0.02
 """Room to a joint limit [rad] below which the limit is named as what holds the reference back."""
 _TOLERANCE = 1.001
@@ -95,10 +95,10 @@ class InverseKinematics:
         q = self.reference.positions
         position, quaternion, jacobian = self._kinematics.pose_and_jacobian(q)
         share, limits = ease * self._patience(command), self._spec.tcp
-        fastest = limits.speed * share
+        fastest = _SHARE * limits.speed * share
         twist, factor, speed, distance = tool.followed(
             wanted.pose.position, wanted.pose.quaternion, wanted.twist, position, quaternion,
-            _GAIN, _STILL, _AT_REST, fastest, limits.angular_speed * share,
+            _GAIN, _STILL, _AT_REST, fastest, _SHARE * limits.angular_speed * share,
         )  # fmt: skip
         interventions: list[Intervention] = []
         if factor < 0.999:
@@ -171,9 +171,9 @@ class InverseKinematics:
     ) -> Array:
         """Velocities (n,) slowed until tool and elbow keep the speed limits, in joint motions too."""
         limits, elbow = self._spec.tcp, self._kinematics.elbow_jacobian(q)
-        speed = ease * limits.speed
+        speed, turn = _SHARE * ease * limits.speed, _SHARE * ease * limits.angular_speed
         paced, tool_excess, elbow_excess = tool.paced(
-            jacobian, elbow, v, _TOLERANCE * speed, _TOLERANCE * ease * limits.angular_speed, speed
+            jacobian, elbow, v, _TOLERANCE * speed, _TOLERANCE * turn, speed
         )
         if tool_excess > 0.0:
             interventions.append(Intervention(InterventionAction.LIMIT, Reason.TCP_SPEED, "tcp", tool_excess))

@@ -14,6 +14,9 @@ from vla_ros.types import NANOSECONDS, Array, Intervention, InterventionAction, 
 
 _TORQUE_SHARE = 0.8
 """Share of the maker's torque limits that commanded motion may take; the rest is for tracking, friction."""
+_GRAVITY = 9.81
+"""[m/s^2]"""
+_NO_NUMBER = "the force at the wrist is not finite, so no contact can be noticed"
 
 
 class TorqueLimit:
@@ -46,11 +49,19 @@ class ContactMonitor:
     measured velocity through the same filter, so that both sides of the comparison are equally late, as in a
     momentum observer (De Luca and Mattone, "Sensorless robot collision detection and hybrid force/motion
     control", ICRA 2005) whose inertia is taken as constant within the filter.
+
+    The force is one of no contact at the start, by assumption: so large a one that it cannot be the tool's own
+    weight is not taken for that.  What is watched must keep coming, not older than `spec.contact.age`.
     """
 
     def __init__(self, spec: RobotSpec, kinematics: Kinematics) -> None:
         """Thresholds of `spec.contact`."""
         self._spec, self._kinematics, self._contact = spec, kinematics, spec.contact
+        self._heaviest = (spec.contact.force or 0.0) + _GRAVITY * spec.payload.mass
+        # of what has come last, whatever has been forgotten since
+        self._force: Array | None = None
+        self._felt_at = -np.inf
+        self._loaded: int | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -60,10 +71,14 @@ class ContactMonitor:
         self._tare: Array | None = None
         self._change = np.zeros(3)
         self._force_time = 0.0
+        self._unreadable = ""
 
     def feel(self, force: Array, time: float) -> None:
         """The newest force at the wrist (3,) [N], in the sensor's frame, and when it came [s]."""
+        self._force, self._felt_at = force, time
         if self._tare is None:
+            if self._too_heavy(force):
+                return
             self._tare, self._force_time = force, time
         share = self._share(time - self._force_time)
         self._change = self._change + share * (force - self._tare - self._change)
@@ -74,6 +89,53 @@ class ContactMonitor:
         """A touch by what was observed last, with one plain sentence; None: there is none."""
         return self._by_force() or self._by_torque()
 
+    def unwatched(self, measured: JointState, age: float, time: float) -> str:
+        """What of contact cannot be noticed now, one plain sentence; empty: all that is watched comes in.
+
+        Args:
+            measured: newest joint state.
+            age: seconds since it was received.
+            time: now [s], on the clock of `feel`.
+        """
+        allowed = self._contact.age
+        if self._contact.force is not None:
+            if self._force is None:
+                return "contact is watched by the force at the wrist, but none has come"
+            if not time - self._felt_at <= allowed:
+                old = time - self._felt_at
+                return f"contact is watched, but the last force at the wrist is {old:.2f} s old, allowed are {allowed:g} s"
+        if self._contact.torque is not None:
+            if self._loaded is None:
+                return "contact is watched by joint torques, but no joint state has come with finite efforts and velocities"
+            old = (measured.stamp - self._loaded) / NANOSECONDS + age
+            if not old <= allowed:
+                return (
+                    "contact is watched, but the last joint state with finite efforts and velocities is "
+                    f"{old:.2f} s old, allowed are {allowed:g} s"
+                )
+        return ""
+
+    def objection_to_start(self, measured: JointState, age: float, time: float) -> str:
+        """Why motion must not begin; empty when it may.  Arguments as `unwatched`."""
+        blind = self.unwatched(measured, age, time)
+        if blind or self._contact.force is None or self._force is None:
+            return blind
+        return self._too_heavy(self._force)
+
+    def _too_heavy(self, force: Array) -> str:
+        """Why a force (3,) cannot be the one of no contact; empty when it can."""
+        if self._contact.force is None:
+            return ""
+        size = float(np.linalg.norm(force))
+        if size <= self._heaviest:
+            return ""
+        if not math.isfinite(size):
+            return _NO_NUMBER
+        return (
+            f"the wrist feels {size:.0f} N before any motion, at most {self._heaviest:.0f} N are taken for no "
+            "contact; free the arm, or have the driver zero its sensor"
+        )
+
     def _share(self, elapsed: float) -> float:
         """Of a new value in the filter's, `elapsed` [s] after the last."""
         return 1.0 - math.exp(-max(elapsed, 0.0) / self._contact.seconds)
@@ -82,10 +144,17 @@ class ContactMonitor:
         limit = self._contact.force
         if limit is None:
             return None
+        if self._tare is None and self._force is not None:
+            heavy = self._too_heavy(self._force)
+            if heavy:
+                size = float(np.linalg.norm(self._force))
+                return Intervention(InterventionAction.STOP, Reason.CONTACT, "wrist", size), heavy
         x, y, z = self._change.tolist()
         force = math.sqrt(x * x + y * y + z * z)
         if force <= limit:
             return None
+        if not math.isfinite(force):
+            return Intervention(InterventionAction.STOP, Reason.CONTACT, "wrist"), _NO_NUMBER
         sentence = f"the wrist feels {force:.0f} N, allowed are {limit:g} N"
         return Intervention(InterventionAction.STOP, Reason.CONTACT, "wrist", force), sentence
 
@@ -94,6 +163,12 @@ class ContactMonitor:
         scale = self._contact.torque_per_effort
         if scale is None or len(state.efforts) == 0 or len(state.velocities) == 0:
             return
+        if not math.isfinite(float(state.efforts @ state.efforts + state.velocities @ state.velocities)):
+            # some drivers report what they do not measure so; one that has measured before has failed
+            if self._last is not None:
+                self._unreadable = "a measured effort or velocity is not finite, so no contact can be noticed"
+            return
+        self._loaded = state.stamp
         last, self._last = self._last, state
         newest = np.array([scale * state.efforts, state.velocities])
         if last is None or self._filtered is None:
@@ -102,6 +177,9 @@ class ContactMonitor:
         self._filtered = self._filtered + share * (newest - self._filtered)
 
     def _by_torque(self) -> tuple[Intervention, str] | None:
+        if self._unreadable:
+            failed = Intervention(InterventionAction.STOP, Reason.CONTACT, "joint_states")
+            return failed, self._unreadable
         limit, state, filtered = self._contact.torque, self._last, self._filtered
         if limit is None or state is None or filtered is None:
             return None

@@ -12,6 +12,7 @@ from vla_ros.control.ik import InverseKinematics, Solution
 from vla_ros.control.load import TorqueLimit
 from vla_ros.control.motion import JointMotion, Tracker, gentle
 from vla_ros.control.shield import RefusalRate, Shield
+from vla_ros.control.speed import SpeedLimits
 from vla_ros.execution.executor import ChunkExecutor
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
@@ -34,7 +35,8 @@ class Pipeline:
         self.ik = InverseKinematics(spec, kinematics, barriers, period)
         self.tracker = Tracker(gentle(spec.applied), period)
         self.torque = TorqueLimit(spec, kinematics)
-        self.shield = Shield(spec, barriers, period)
+        self.speeds = SpeedLimits(spec, kinematics, period)
+        self.shield = Shield(spec, barriers, self.speeds, period)
         self.cartesian = CartesianTracker(spec.tcp, kinematics.forward(spec.home), period)
         self._refusals = RefusalRate(period)
         self._followed = 0.0
@@ -75,6 +77,8 @@ class Pipeline:
         proposal = self.tracker.step(
             command, reference.positions, reference.velocities, reference.accelerations
         )
+        if proposal is not None:
+            proposal = self.speeds.paced(proposal, command, found)
         heavy = None if proposal is None else self.torque.refusal(proposal, command)
         if heavy is not None:
             found.append(heavy)

@@ -16,6 +16,7 @@ import numpy as np
 
 from vla_ros.control.barriers import Barrier
 from vla_ros.control.motion import JointMotion, Stop
+from vla_ros.control.speed import SpeedLimits
 from vla_ros.kernels import motion as kernels
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
@@ -65,9 +66,11 @@ class Verdict:
 class Shield:
     """Holds the stored stop."""
 
-    def __init__(self, spec: RobotSpec, barriers: Sequence[Barrier], period: float) -> None:
+    def __init__(
+        self, spec: RobotSpec, barriers: Sequence[Barrier], speeds: SpeedLimits, period: float
+    ) -> None:
         """`period` is the tick [s]."""
-        self._spec, self._barriers, self._period = spec, barriers, period
+        self._spec, self._barriers, self._speeds, self._period = spec, barriers, speeds, period
         self._fades = spec.applied.fades
         self.anchor(JointMotion.at_rest(spec.home), spec.gripper.max_width)
 
@@ -124,6 +127,9 @@ class Shield:
             reason = _FAILING[int(failing)]
             name = "proposal" if reason is Reason.NOT_FINITE else self._spec.joint_names[int(index)]
             return Intervention(InterventionAction.STOP, reason, name, amount)
+        too_fast = self._speeds.objection(proposal, stop, self.motion)
+        if too_fast is not None:
+            return too_fast
         self._checked = self._present_margins(proposal.positions, width)
         for barrier, margins, present in zip(self._barriers, self._checked, self._margins, strict=True):
             # what is outside already (start, changed opening) may come back in, never go further out

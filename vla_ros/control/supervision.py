@@ -60,8 +60,10 @@ class Supervision:
         """The newest force at the wrist (3,) [N], sensor frame, and when it came [s]."""
         self._contact.feel(force, time)
 
-    def look(self, measured: JointState | None, age: float, commanded: Array) -> Finding | None:
-        """What is wrong now; None when nothing is.  Arguments as `MeasurementMonitor.look`."""
+    def look(
+        self, measured: JointState | None, age: float, commanded: Array, time: float
+    ) -> Finding | None:
+        """What is wrong at `time` [s]; None when nothing is.  Other arguments as `MeasurementMonitor.look`."""
         self._steadiness.look(measured)
         if self.recorded is not None:
             return self.recorded
@@ -70,16 +72,30 @@ class Supervision:
         finding = self._monitor.look(measured, age, commanded)
         if finding is None and measured is not None:
             finding = self._frozen.look(measured, commanded) or self._contact.finding
+            blind = "" if finding else self._contact.unwatched(measured, age, time)
+            if blind:
+                hold = Intervention(InterventionAction.HOLD, Reason.CONTACT_UNWATCHED, "contact", age)
+                return hold, blind
         if finding is None and self.unwatched > 0.0:
             lost = Intervention(InterventionAction.HOLD, Reason.WATCHDOG, "watchdog", self.unwatched)
             return lost, f"the watchdog has been silent for {self.unwatched:.2f} s"
         return finding
 
-    def objection_to_reset(self, measured: JointState | None, age: float) -> str:
-        """Why motion must not begin again; empty when it may.  `age`: of the joint state [s]."""
+    def objection_to_start(self, measured: JointState, age: float, time: float) -> str:
+        """Why motion must not begin at `time` [s] for what is felt; empty when it may.
+
+        `age`: of the joint state [s].
+        """
+        return self._contact.objection_to_start(measured, age, time)
+
+    def objection_to_reset(self, measured: JointState | None, age: float, time: float) -> str:
+        """Why motion must not begin again at `time` [s]; empty when it may.  `age`: of the joint state [s]."""
         if measured is None or self._monitor.stale(age) or not self._monitor.resting(measured):
             return "reset needs fresh joint states of a robot at rest"
         if not self._steadiness.steady:
             # one false measurement would become the posture that motion begins from
             return "reset needs joint states that have stayed the same for 0.2 s"
-        return f"reset needs a driver that follows commands: {self.driver}" if self.driver else ""
+        if self.driver:
+            return f"reset needs a driver that follows commands: {self.driver}"
+        felt = self.objection_to_start(measured, age, time)
+        return f"no reset: {felt}" if felt else ""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vla_ros.evaluation.clearance import floor_shapes, lowest, pair_distances, shape_pairs, sparse_samples
 from vla_ros.evaluation.run_data import JointSamples, RunData, Setpoints, load_run
+from vla_ros.evaluation.speeds import Speeds, judge_speeds
 from vla_ros.evaluation.surroundings import moving_shapes, obstacle_distances
 from vla_ros.evaluation.urdf_chain import UrdfChain, joint_values, read_urdf
 from vla_ros.evaluation.violations import (
@@ -50,8 +51,8 @@ class Verdict:
     """(3, n) largest |velocity|, |acceleration|, |jerk| as shares of the applied limits."""
     noise: Array
     """(3, n) share of the limits that rounding of the recorded numbers can explain."""
-    peak_tcp_speed: float
-    """Largest speed of the tool centre point [m/s]; shaped by the controller, not judged."""
+    speeds: Speeds | None
+    """Largest speeds of tool, turn and elbow; None when they were not judged."""
     lowest_point: float
     """Least height of a judged body above the floor [m]."""
     nearest_distance: float
@@ -90,7 +91,7 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
     """Judge setpoints, and the driver's commands when there are any.  Raises as `judge_run`."""
     if len(points) == 0:
         zeros = np.zeros((3, robot.dof))
-        return Verdict((), 0, 0, 0, 0.0, zeros, zeros, 0.0, np.nan, np.inf, ())
+        return Verdict((), 0, 0, 0, 0.0, zeros, zeros, None, np.nan, np.inf, ())
     period = nominal_period(points, robot)
     restarts = _restarts(points)
     # A recording that joined later may have joined in motion.
@@ -107,14 +108,15 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
             f"The bag has no commands on {robot.driver.command_topic}; the setpoints alone were judged."
         )
     if not np.isfinite(points.positions).all():
-        notes.append("Positions that are not finite: workspace, floor and collisions were not judged.")
-        speed, low, near = np.nan, np.nan, np.inf
+        notes.append("Positions that are not finite: workspace, floor, collisions and speeds were not judged.")
+        speeds, low, near = None, np.nan, np.inf
     else:
         chain = read_urdf(robot.urdf, robot.urdf_path)
         values = joint_values(robot.joint_names, points.positions, robot.gripper, points.widths)
         tcp = chain.poses(robot.tcp_frame, values)[:, :3, 3]
         violations += _workspace(tcp, points, runs, robot)
-        speed = _tcp_speed(tcp, runs, period)
+        speeds, too_fast = judge_speeds(chain, values, points.ticks, runs, robot, period)
+        violations += too_fast
         low = _floor(chain, values, points, runs, robot, violations)
         near = _collisions(chain, points, runs, robot, violations)
         violations += _obstacles(chain, values, points, runs, robot)
@@ -129,7 +131,7 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
         period,
         peaks,
         noise,
-        speed,
+        speeds,
         low,
         near,
         tuple(notes),
@@ -257,11 +259,6 @@ def _obstacles(
                     subject = f"{shape.link} - {obstacle.name}"
                     found.append(Violation("environment", subject, tick, float(part[k]), stop))
     return found
-
-
-def _tcp_speed(tcp: Array, runs: list[Run], period: float) -> float:
-    speeds = [np.linalg.norm(np.diff(tcp[r.start : r.stop], axis=0), axis=1).max(initial=0.0) for r in runs]
-    return float(max(speeds)) / period
 
 
 def _peaks(points: Setpoints, runs: list[Run], robot: RobotSpec, period: float) -> tuple[Array, Array]:

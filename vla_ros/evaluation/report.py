@@ -151,7 +151,7 @@ def _cards(run: RunData, summary: ReportSummary, seconds: float) -> Iterator[str
     if verdict.ticks:
         items += [
             ("control rate", f"{1.0 / verdict.period:.0f} Hz"),
-            ("largest tool speed", f"{verdict.peak_tcp_speed:.2f} m/s"),
+            *_speeds(verdict),
             ("least height over floor", f"{100 * verdict.lowest_point:.1f} cm"),
         ]
     if len(statuses):
@@ -159,6 +159,16 @@ def _cards(run: RunData, summary: ReportSummary, seconds: float) -> Iterator[str
     if len(end_to_end.seconds):
         items.append(("camera to command, median", f"{1e3 * end_to_end.percentile(50):.0f} ms"))
     yield cards(items)
+
+
+def _speeds(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    if verdict.speeds is None:
+        return
+    speeds = verdict.speeds
+    tool, turn, elbow = speeds.limits
+    yield "largest tool speed", f"{speeds.tool:.2f} of {tool:g} m/s"
+    yield "largest turning speed", f"{speeds.turn:.2f} of {turn:g} rad/s"
+    yield "largest elbow speed", f"{speeds.elbow:.2f} of {elbow:g} m/s"
 
 
 def _video(summary: ReportSummary, pictures: list[bytes], trouble: str) -> str:

@@ -72,10 +72,13 @@ class Line:
 
     def joints(self, sample: Sample, gripper: bool) -> None:
         """What the robot reports; `gripper`: whether its gripper does so too."""
-        state = JointState(sample.stamp, sample.positions, sample.velocities, sample.efforts)
+        scale = self._robot.contact.torque_per_effort
+        efforts = sample.efforts if scale is None else sample.efforts / scale
+        state = JointState(sample.stamp, sample.positions, sample.velocities, efforts)
         self._measured = state
         self._buffer.add(state)
         self.controller.observe([state])
+        self.controller.feel(sample.wrench[:3], self._time or 0.0)
         if gripper:
             _, (positions, speeds, forces) = gripper_report(self._robot, sample)
             self._grips.add(JointState(sample.stamp, positions, speeds, forces))

@@ -15,7 +15,7 @@ from vla_ros.actions.decode import decode
 from vla_ros.actions.gripper import GripperMemory
 from vla_ros.control.controller import SafetyController
 from vla_ros.errors import ActionError, DataError
-from vla_ros.lockstep.recorded import RecordedRun, SetpointRow
+from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, without_forces
 from vla_ros.lockstep.schedule import KnownJoints, Schedule, do_again, find_again, recorded_schedule
 from vla_ros.policies.registry import policy_scaling
 from vla_ros.types import ActionChunk, Array, JointState, Source
@@ -64,8 +64,10 @@ def run_parity(run: RecordedRun) -> Parity:
 class _Stepper:
     def __init__(self, run: RecordedRun, schedule: Schedule) -> None:
         self._run, self._schedule = run, schedule
-        self._controller = SafetyController(run.contract, 1.0 / run.contract.control_rate)
+        self._controller = SafetyController(without_forces(run.contract), 1.0 / run.contract.control_rate)
         self._notes: list[str] = []
+        if run.contract.robot.contact.force is not None:
+            self._notes.append("forces at the wrist are not gone through again: no stop or hold by them")
 
     def compare(self) -> Parity:
         run, controller, ticks = self._run, self._controller, self._schedule.ticks

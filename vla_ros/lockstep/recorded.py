@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,15 @@ class RecordedRun:
     observations: list[int] = field(default_factory=list)
     """Stamps [ns]."""
     episodes: list[Stretch] = field(default_factory=list)
+
+
+def without_forces(contract: Contract) -> Contract:
+    """The contract for a controller that goes through a recording, to which no forces at the wrist are given.
+
+    It judges contact by joint torques alone: by forces that never come it would hold for good.
+    """
+    contact = replace(contract.robot.contact, force=None)
+    return replace(contract, robot=replace(contract.robot, contact=contact))
 
 
 def read_recorded_run(path: Path, setpoints: bool = True) -> RecordedRun:

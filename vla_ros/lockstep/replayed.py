@@ -15,7 +15,7 @@ from dataclasses import replace
 from vla_ros.contract import Contract, preflight
 from vla_ros.control.controller import SafetyController
 from vla_ros.errors import DataError
-from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, Stretch
+from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, Stretch, without_forces
 from vla_ros.lockstep.schedule import (
     ChunkKey,
     KnownJoints,
@@ -68,7 +68,7 @@ def replay_run(
         preflight(contract, policy.requirements)
     if not run.episodes:
         raise DataError(f"{run.path} holds no episode: nothing on /vla/episode_status runs.")
-    controller = SafetyController(contract, 1.0 / contract.control_rate)
+    controller = SafetyController(without_forces(contract), 1.0 / contract.control_rate)
     windows = [_window(run, contract, stretch) for stretch in run.episodes]
     if not grid and run.setpoints and contract.control_rate == run.contract.control_rate:
         schedule = recorded_schedule(run)

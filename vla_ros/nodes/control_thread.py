@@ -98,6 +98,8 @@ class ControlThread:
         self._requests: deque[tuple[Callable[[], Any], list[Any], threading.Event]] = deque()
         self.loop: RealTimeLoop | None = None
         """None while the node is not active."""
+        self.objection = ""
+        """Why the controller is not activated yet though the driver is ready; empty: nothing is against it."""
         self.on_chunk: Callable[[], None] | None = None
         """Called on this thread when a chunk has been taken over."""
 
@@ -116,6 +118,7 @@ class ControlThread:
         self._due, self._due_ros, self._due_moment = 0.0, 0, 0.0
         # what has waited in the queue is old; only the gripper's opening is taken from it
         self._joints.take()
+        self._joints.take_force()
         self._cut = False
         self._condition: DriverCondition | None = None
         self.driver.open()
@@ -256,7 +259,7 @@ class ControlThread:
         moment, now = self._due_moment, self._due_ros
         if not self.anchored:
             with self._stage("the controller was activated"):
-                self._anchor(moment)
+                self._anchor(moment, woken)
             if not self.anchored:
                 return
         for request, result, done in requests:
@@ -289,9 +292,16 @@ class ControlThread:
         with self._stage("the watchdog was looked at"):
             self.controller.supervision.unwatched = self._watchdog.silence(time.monotonic())
 
-    def _anchor(self, moment: float) -> None:
-        """Activate the controller where the robot is, once that is known and the driver follows."""
+    def _anchor(self, moment: float, woken: float) -> None:
+        """Activate the controller where the robot is, once that is known, the driver follows and what is felt
+        allows it.
+        """
         if self.measured is None or self._condition is None or not self._condition.ready:
+            return
+        age = woken - self._measured_at
+        self.objection = self.controller.supervision.objection_to_start(self.measured, age, moment)
+        if self.objection:
+            self.controller.message = self.objection
             return
         self.controller.activate(self.driver.start(self.measured), self._joints.width, moment)
         self.anchored, self._ticked_at = True, moment

@@ -254,7 +254,9 @@ class SafetyControllerNode(VlaLifecycleNode):
         if control.anchored or waited <= self.value("joint_state_timeout"):
             return
         why = f"no joint state has come on {self._robot.driver.joint_state_topic}"
-        if control.measured is not None:
+        if control.objection:
+            why = control.objection
+        elif control.measured is not None:
             why = f"the driver is not ready: {control.driver.condition().sentence}"
         self.get_logger().error(f"Nothing moves for {waited:.0f} s: {why}.", throttle_duration_sec=5.0)
 

@@ -32,6 +32,8 @@ class ContactSpec:
     """Largest change of the force at the wrist [N] since activation or reset."""
     seconds: float = 0.03
     """Time constant of the filter the torque or force is seen through."""
+    age: float = 0.1
+    """Oldest force, or joint state with efforts, by which contact still counts as watched [s]."""
 
     @property
     def watched(self) -> bool:
@@ -42,7 +44,7 @@ class ContactSpec:
 def read_contact(fields: Fields, n: int) -> ContactSpec:
     """The section `contact` of the YAML of a robot of n joints.
 
-    Keys, all optional: `torque_per_effort` and `torque` (together), `force`, `seconds`.
+    Keys, all optional: `torque_per_effort` and `torque` (together), `force`, `seconds`, `age` (0.02 to 1 s).
 
     Raises:
         ConfigurationError: with file, key and what is wrong.
@@ -54,8 +56,9 @@ def read_contact(fields: Fields, n: int) -> ContactSpec:
     if "force" in fields:
         force = fields.positive("force")
     seconds = fields.positive("seconds", 1.0) if "seconds" in fields else ContactSpec.seconds
+    age = fields.number("age", 0.02, 1.0) if "age" in fields else ContactSpec.age
     fields.finish()
-    return ContactSpec(scale, torque, force, seconds)
+    return ContactSpec(scale, torque, force, seconds, age)
 
 
 def read_payload(fields: Fields) -> Payload:
