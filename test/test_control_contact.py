@@ -1,4 +1,4 @@
-"""Contact fails closed: without fresh forces or efforts nothing begins to move, and what moves comes to rest."""
+"""Contact fails closed: without fresh forces or efforts nothing begins to move, what moves comes to rest."""
 
 from __future__ import annotations
 

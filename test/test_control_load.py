@@ -290,7 +290,7 @@ def test_refusals_are_counted_over_two_seconds(refused, period):
 @pytest.mark.parametrize("name", ROBOTS)
 def test_tool_and_elbow_keep_their_speed_in_joint_motions(name):
     contract = load_contract(name, simulated=True)
-    spec, kinematics = contract.robot, Kinematics(contract.robot)
+    spec = contract.robot
     period = 1.0 / contract.control_rate
     controller = SafetyController(contract, period)
     controller.activate(state(0.0, spec.home), spec.gripper.max_width, 0.0)

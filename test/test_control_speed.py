@@ -1,4 +1,4 @@
-"""Speeds of tool and elbow: the kernel's kinematics, what is certified of stops, and what is made of proposals."""
+"""Speeds of tool and elbow: the kernel's kinematics, what is certified of stops, and proposals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def motion(name, random, share):
 def before(name, after):
     """A posture from which the tick to `after` is as fast as `after` itself."""
     spec, _, _ = parts(name)
-    return JointMotion(after.positions - after.velocities / spec.control_rate, after.velocities, after.accelerations)
+    before = after.positions - after.velocities / spec.control_rate
+    return JointMotion(before, after.velocities, after.accelerations)
 
 
 @given(ROBOTS, SEEDS)
@@ -135,8 +136,8 @@ def test_a_paced_motion_is_one_the_tracker_could_have_made(name, seed, share):
     assert (np.abs(paced.accelerations - present.accelerations) <= soft.jerk * period * (1.0 + 1e-9)).all()
     # every joint is on its way, without overshoot, from where it was led to a slower velocity
     _, excess, aimed = foreseen(
-        limits._chain, limits._ends, proposal.positions, proposal.velocities, proposal.accelerations, soft.jerk,
-        limits._limits, _AHEAD,
+        limits._chain, limits._ends, proposal.positions, proposal.velocities, proposal.accelerations,
+        soft.jerk, limits._limits, _AHEAD,
     )  # fmt: skip
     goal = aimed * (_PACED / excess)
     assert shares(name, proposal.positions, goal).max() <= _PACED + 1e-9

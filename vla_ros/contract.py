@@ -145,8 +145,8 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
         )
     if robot.contact.force is not None and "wrench_topic" not in robot.driver.extra:
         raise ConfigurationError(
-            f"{where}: contact is watched by the force at the wrist, but the driver in {robot.yaml_path} has no "
-            "key 'wrench_topic'; give it, or set 'contact: false'"
+            f"{where}: contact is watched by the force at the wrist, but the driver in {robot.yaml_path} has "
+            "no key 'wrench_topic'; give it, or set 'contact: false'"
         )
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")

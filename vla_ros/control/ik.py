@@ -46,7 +46,7 @@ _CLEARANCE = 0.003
 _JOINT_DAMPER = 10.0
 """Approach speed per radian to a joint limit [1/s]."""
 _SHARE = 0.92
-"""Share of the limits of joints, tool and elbow the reference may use; the tracker needs the rest to catch up."""
+"""Share of the limits (joints, tool, elbow) the reference may use; the rest lets the tracker catch up."""
 _NAMED = 0.02
 """Room to a joint limit [rad] below which the limit is named as what holds the reference back."""
 _TOLERANCE = 1.001

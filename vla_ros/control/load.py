@@ -50,8 +50,8 @@ class ContactMonitor:
     momentum observer (De Luca and Mattone, "Sensorless robot collision detection and hybrid force/motion
     control", ICRA 2005) whose inertia is taken as constant within the filter.
 
-    The force is one of no contact at the start, by assumption: so large a one that it cannot be the tool's own
-    weight is not taken for that.  What is watched must keep coming, not older than `spec.contact.age`.
+    The force is one of no contact at the start, by assumption: so large a one that it cannot be the tool's
+    own weight is not taken for that.  What is watched must keep coming, not older than `spec.contact.age`.
     """
 
     def __init__(self, spec: RobotSpec, kinematics: Kinematics) -> None:
@@ -103,10 +103,16 @@ class ContactMonitor:
                 return "contact is watched by the force at the wrist, but none has come"
             if not time - self._felt_at <= allowed:
                 old = time - self._felt_at
-                return f"contact is watched, but the last force at the wrist is {old:.2f} s old, allowed are {allowed:g} s"
+                return (
+                    f"contact is watched, but the last force at the wrist is {old:.2f} s old, "
+                    f"allowed are {allowed:g} s"
+                )
         if self._contact.torque is not None:
             if self._loaded is None:
-                return "contact is watched by joint torques, but no joint state has come with finite efforts and velocities"
+                return (
+                    "contact is watched by joint torques, but no joint state has come with finite efforts "
+                    "and velocities"
+                )
             old = (measured.stamp - self._loaded) / NANOSECONDS + age
             if not old <= allowed:
                 return (
@@ -132,8 +138,8 @@ class ContactMonitor:
         if not math.isfinite(size):
             return _NO_NUMBER
         return (
-            f"the wrist feels {size:.0f} N before any motion, at most {self._heaviest:.0f} N are taken for no "
-            "contact; free the arm, or have the driver zero its sensor"
+            f"the wrist feels {size:.0f} N before any motion, at most {self._heaviest:.0f} N are taken for "
+            "no contact; free the arm, or have the driver zero its sensor"
         )
 
     def _share(self, elapsed: float) -> float:

@@ -14,8 +14,8 @@ from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, Reason
 
 _PACED = 0.97
-"""Share of the limits that a followed motion is slowed to, so that its stop, on which joints brake at different
-rates, keeps the whole."""
+"""Share of the limits that a followed motion is slowed to, so that its stop, on which joints brake at
+different rates, keeps the whole."""
 _AHEAD = 0.04
 """Seconds ahead at which the posture of a motion is looked at as well: what slowing down takes."""
 _SPACING = 0.006
@@ -56,7 +56,8 @@ class SpeedLimits:
             return proposal
         goal = velocities * (_PACED / share)
         plan = kernels.plan_stop(
-            present.positions, present.velocities - goal, present.accelerations, gentle.acceleration, gentle.jerk
+            present.positions, present.velocities - goal, present.accelerations,
+            gentle.acceleration, gentle.jerk,
         )
         p, v, a = kernels.stop_at(plan, self._period)
         excess = (share - _PACED) * float(self._limits[int(which)])
@@ -66,8 +67,8 @@ class SpeedLimits:
     def objection(self, proposal: JointMotion, stop: Stop, present: JointMotion) -> Intervention | None:
         """None when the tick to the proposal and its whole stop keep the limits.
 
-        Exact at the tick (its mean speed, which is what anybody who looks at the commands can measure, and the
-        speed at its end) and, by a bound on what lies between two looks, at every instant of the stop.
+        Exact at the tick (its mean speed, which is what anybody who looks at the commands can measure, and
+        the speed at its end) and, by a bound on what lies between two looks, at every instant of the stop.
         """
         which, fastest = speed.speeding(
             self._chain, self._ends, self._levers, present.positions, stop.plan, self._jerk, self._limits,

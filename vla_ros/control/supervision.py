@@ -10,7 +10,9 @@ from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Array, Intervention, InterventionAction, JointState, Reason
 
-OUTSIDE = frozenset({Reason.STALE_JOINT_STATE, Reason.WATCHDOG, Reason.DRIVER, Reason.CONTACT})
+OUTSIDE = frozenset(
+    {Reason.STALE_JOINT_STATE, Reason.WATCHDOG, Reason.DRIVER, Reason.CONTACT, Reason.CONTACT_UNWATCHED}
+)
 """Reasons that do not follow from the joint states in a bag alone."""
 FAULTS = frozenset(
     {
@@ -60,10 +62,8 @@ class Supervision:
         """The newest force at the wrist (3,) [N], sensor frame, and when it came [s]."""
         self._contact.feel(force, time)
 
-    def look(
-        self, measured: JointState | None, age: float, commanded: Array, time: float
-    ) -> Finding | None:
-        """What is wrong at `time` [s]; None when nothing is.  Other arguments as `MeasurementMonitor.look`."""
+    def look(self, measured: JointState | None, age: float, commanded: Array, time: float) -> Finding | None:
+        """What is wrong at `time` [s]; None: nothing is.  Other arguments as `MeasurementMonitor.look`."""
         self._steadiness.look(measured)
         if self.recorded is not None:
             return self.recorded
@@ -89,7 +89,7 @@ class Supervision:
         return self._contact.objection_to_start(measured, age, time)
 
     def objection_to_reset(self, measured: JointState | None, age: float, time: float) -> str:
-        """Why motion must not begin again at `time` [s]; empty when it may.  `age`: of the joint state [s]."""
+        """Why motion must not begin again at `time` [s]; empty: it may.  `age`: of the joint state [s]."""
         if measured is None or self._monitor.stale(age) or not self._monitor.resting(measured):
             return "reset needs fresh joint states of a robot at rest"
         if not self._steadiness.steady:

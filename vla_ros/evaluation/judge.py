@@ -108,7 +108,7 @@ def judge_setpoints(points: Setpoints, robot: RobotSpec, commands: JointSamples 
             f"The bag has no commands on {robot.driver.command_topic}; the setpoints alone were judged."
         )
     if not np.isfinite(points.positions).all():
-        notes.append("Positions that are not finite: workspace, floor, collisions and speeds were not judged.")
+        notes.append("Positions that are not finite: workspace, floor, collisions, speeds were not judged.")
         speeds, low, near = None, np.nan, np.inf
     else:
         chain = read_urdf(robot.urdf, robot.urdf_path)

@@ -1,8 +1,8 @@
 """The judge of Cartesian speeds: tool, turn and elbow between consecutive commands, from its own kinematics.
 
-On the nominal tick grid of period T the way of a point from one command to the next, divided by T, is a mean of
-its velocity over the tick and so at most the greatest speed on the way; the same holds for the angle between
-two orientations.  A command inside its limits can therefore be found guilty by rounding alone.
+On the nominal tick grid of period T the way of a point from one command to the next, divided by T, is a mean
+of its velocity over the tick and so at most the greatest speed on the way; the same holds for the angle
+between two orientations.  A command inside its limits can therefore be found guilty by rounding alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def judge_speeds(
     limits = (robot.tcp.speed, robot.tcp.angular_speed, robot.tcp.speed)
     kinds = (("tcp_speed", "tcp"), ("tcp_turn", "tcp"), ("elbow_speed", robot.elbow_frame))
     ways = (_distances(tool), _angles(tool), _distances(elbow))
-    found, peaks = list[Violation](), []
+    found = list[Violation]()
+    peaks: list[float] = []
     for (kind, subject), way, limit in zip(kinds, ways, limits, strict=True):
         peak = 0.0
         for run in runs:
@@ -74,7 +75,7 @@ def judge_speeds(
                 tick = int(ticks[run.start + 1 + k])
                 found.append(Violation(kind, subject, tick, float(speed[k]), limit))
         peaks.append(peak)
-    return Speeds(*peaks, limits), found
+    return Speeds(peaks[0], peaks[1], peaks[2], limits), found
 
 
 def _distances(poses: Array) -> Array:

@@ -83,7 +83,8 @@ def _maps(chain: Array, ends: Array, q: Array, maps: Array) -> None:
                 x = place[3 * end] - origins[i, 0]
                 y = place[3 * end + 1] - origins[i, 1]
                 z = place[3 * end + 2] - origins[i, 2]
-                maps[at, i], maps[at + 1, i], maps[at + 2, i] = z1 * z - z2 * y, z2 * x - z0 * z, z0 * y - z1 * x
+                maps[at, i], maps[at + 1, i] = z1 * z - z2 * y, z2 * x - z0 * z
+                maps[at + 2, i] = z0 * y - z1 * x
         turns = 0.0 if slides or i > int(ends[0, 0]) else 1.0
         maps[3, i], maps[4, i], maps[5, i] = turns * z0, turns * z1, turns * z2
 
@@ -103,7 +104,7 @@ def _mapped(maps: Array, v: Array, out: Array) -> None:
 
 @compiled(VECTOR, TABLE, TABLE, VECTOR, VECTOR)
 def speeds(chain: Array, ends: Array, q: Array, v: Array) -> Array:
-    """Speed of the tool, its angular speed, speed of the elbow (3,) at joint positions and velocities (n,)."""
+    """Speed of the tool, its angular speed, speed of the elbow (3,) at joints and velocities (n,)."""
     maps, out = np.empty((9, q.shape[0])), np.empty(3)
     _maps(chain, ends, q, maps)
     _mapped(maps, v, out)
@@ -137,11 +138,12 @@ def _interpolation_error(levers: Array, v: Array, a: Array, jerk: Array, length:
     """By how much speeds (3,) may exceed both their ends' within `length` [s] of constant jerk.
 
     A vector function leaves the straight line between two of its values by at most its greatest second
-    derivative times length^2 / 8.  The velocity of a point on the chain is the first derivative of a product of
-    joint motions, no partial derivative of which by joints i, j, ... exceeds the lever of the outermost of
+    derivative times length^2 / 8.  The velocity of a point on the chain is the first derivative of a product
+    of joint motions, no partial derivative of which by joints i, j, ... exceeds the lever of the outermost of
     them; so its second derivative is at most
         sum L_i |j_i| + 3 sum L_ik |a_i v_k| + sum L_i |v_i| (sum |v_i|)^2
-    (j: jerk, L_i: lever of joint i, L_ik: that of the outer of i and k), and that of the angular velocity the same with levers of one.
+    (j: jerk, L_i: lever of joint i, L_ik: that of the outer of i and k), and that of the angular
+    velocity the same with levers of one.
     """
     share, speed = length * length / 8.0, 0.0
     for i in range(v.shape[0]):

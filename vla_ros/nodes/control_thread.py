@@ -99,7 +99,7 @@ class ControlThread:
         self.loop: RealTimeLoop | None = None
         """None while the node is not active."""
         self.objection = ""
-        """Why the controller is not activated yet though the driver is ready; empty: nothing is against it."""
+        """Why the controller is not activated yet though the driver is ready; empty: nothing objects."""
         self.on_chunk: Callable[[], None] | None = None
         """Called on this thread when a chunk has been taken over."""
 
