@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vla_ros.commands.data_sources import convert_with_bar, open_sources, sources_and_target
+from vla_ros.commands.data_sources import convert_with_bar, open_sources, plural, sources_and_target
 from vla_ros.data.conversion import FORMATS, Options
 from vla_ros.data.conversion_work import refuse_existing
+from vla_ros.data.open import discarded_in
 from vla_ros.errors import ConfigurationError
 
 
@@ -19,4 +20,8 @@ def convert(paths: Sequence[Path], to: str, options: Options) -> None:
     if to not in FORMATS:
         raise ConfigurationError(f"the format '{to}' (--to) is not known; {', '.join(FORMATS)} are.")
     refuse_existing(target)
-    convert_with_bar(open_sources(sources), target, to, options, Console())
+    console = Console()
+    convert_with_bar(open_sources(sources, lenient=True), target, to, options, console)
+    discarded = sum(discarded_in(source) for source in sources if source.is_dir())
+    if discarded:
+        console.print(f"{plural(discarded, 'discarded bag')} left out.", highlight=False)
