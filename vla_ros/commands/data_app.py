@@ -60,6 +60,9 @@ def convert(
     accept_failed: Annotated[
         bool, typer.Option("--accept-failed", help="Convert bags that fail the audit.")
     ] = False,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave out what fails the audit, and say what and why.")
+    ] = False,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Steps a second, where the source states none.")
     ] = None,
@@ -70,7 +73,9 @@ def convert(
     from vla_ros.data.conversion import Options
 
     taken = tuple(word.strip() for word in outcomes.split(",") if word.strip())
-    options = Options(name, group_size, workers, taken, accept_failed, rate, codec)
+    options = Options(
+        name, group_size, workers, taken, accept_failed, rate, codec, skip_failed
+    )  # fmt: skip
     work(paths, to, options)
 
 

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown
 from vla_ros.data.conversion import Conversion, Options, Progress, convert
+from vla_ros.data.conversion_audit import Skipped
 from vla_ros.data.dataset import Dataset
 from vla_ros.data.selection import Joined
 from vla_ros.errors import ConfigurationError
@@ -20,20 +21,23 @@ from vla_ros.errors import ConfigurationError
 _PHASES = {"audit": "audit [bags]", "look": "look [episodes]", "write": "write [steps]"}
 
 
-def open_sources(paths: Sequence[Path]) -> Dataset:
-    """One data set of all sources.  Raises `DataError` when one is none, or they do not fit together."""
-    datasets = [_open(Path(path)) for path in paths]
+def open_sources(paths: Sequence[Path], lenient: bool = False) -> Dataset:
+    """One data set of all sources; `lenient`: see `open_dataset`.
+
+    Raises `DataError` when one is none, or they do not fit together.
+    """
+    datasets = [_open(Path(path), lenient) for path in paths]
     return datasets[0] if len(datasets) == 1 else Joined(datasets)
 
 
-def _open(path: Path) -> Dataset:
+def _open(path: Path, lenient: bool) -> Dataset:
     from vla_ros.data.lerobot import is_lerobot, open_lerobot
 
     if is_lerobot(path):
         return open_lerobot(path)
     from vla_ros.data.open import open_dataset
 
-    dataset: Dataset = open_dataset(path)
+    dataset: Dataset = open_dataset(path, lenient)
     return dataset
 
 
@@ -84,6 +88,21 @@ def bar(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield advance
 
 
+def _skipped(skipped: Sequence[Skipped]) -> list[str]:
+    """What was left out and why, a line a cause."""
+    if not skipped:
+        return []
+    causes: dict[str, list[Skipped]] = {}
+    for one in skipped:
+        causes.setdefault(one.cause, []).append(one)
+    lines = [f"Left out, for they fail the audit (`vla-ros bag audit` says more): {len(skipped)}."]
+    for alike in causes.values():
+        names = ", ".join(shown(Path(one.name)) for one in alike)
+        which = f" ({len(alike)} alike, of the first)" if len(alike) > 1 else ""
+        lines.append(f"  {names}{which}: {alike[0].sentence}")
+    return lines
+
+
 def plural(count: int, word: str) -> str:
     """`1 episode`, `2 episodes`."""
     return f"{count} {word}{'s' * (count != 1)}"
@@ -99,6 +118,7 @@ def _say(done: Conversion, console: Console) -> None:
     if done.left_out:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(done.left_out.items()))
         lines.append(f"Left out by outcome: {counts}.")
+    lines += _skipped(done.skipped)
     if done.rounded:
         lines.append(f"Numbers were rounded to float32, by {done.rounded:.1e} at most.")
     for camera, loss in done.video_loss.items():

@@ -102,7 +102,7 @@ def parts_by_task(dataset: Dataset) -> dict[str, list[int]]:
 
 def _by_share(shares: dict[str, float], episodes: int, seed: int) -> dict[str, list[int]]:
     if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
-        raise ConfigurationError(f"the shares add up to {sum(shares.values()):g}; they must to 1.")
+        raise ConfigurationError(f"the shares add up to {sum(shares.values()):g}; they must add up to 1.")
     order = np.random.default_rng(seed).permutation(episodes)
     ends = [round(end * episodes) for end in np.cumsum(list(shares.values()))]
     found: dict[str, list[int]] = {}
@@ -124,7 +124,8 @@ def _episodes(name: str, text: str, episodes: int) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last >= episodes or first > last:
             raise ConfigurationError(
-                f"the part '{name}' asks for '{word.strip()}'; there are the episodes 0 to {episodes - 1}."
+                f"the part '{name}' asks for '{word.strip()}'; there are the episodes 0 to {episodes - 1}, "
+                "and a share is written 0.9."
             )
         found += range(first, last + 1)
     return found

@@ -11,7 +11,7 @@ from rich.table import Table
 from vla_ros.commands.data_sources import open_sources
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, write_json
-from vla_ros.data.statistics import STATISTICS, statistics_of
+from vla_ros.data.statistics import STATISTICS, constant_columns, statistics_of
 from vla_ros.errors import DataError
 
 _COLUMNS = ("mean", "std", "min", "q01", "q99", "max")
@@ -32,6 +32,13 @@ def stats(source: Path, out: Path | None) -> None:
     for key, found in document.items():
         for what, values in _tables(found).items():
             console.print(_table(f"{key}: {what}", values, names.get(what, ())))
+            still = [_name(k, names.get(what, ())) for k in constant_columns(values)]
+            if still:
+                console.print(
+                    f"{what}: {', '.join(still)} {'does' if len(still) == 1 else 'do'} not vary (q01 = q99): "
+                    "should it move, record it moving; if not, a policy learns nothing of it.",
+                    style="yellow", highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
     console.print(f"Written to {shown(target)}.", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -46,12 +53,15 @@ def _tables(found: Any) -> dict[str, Any]:
     return {what: v for what, v in found.items() if isinstance(v, dict) and "mean" in v}
 
 
+def _name(number: int, names: tuple[str, ...]) -> str:
+    return names[number] if number < len(names) else str(number)
+
+
 def _table(title: str, values: dict[str, Any], names: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for k in range(len(values["mean"])):
-        name = names[k] if k < len(names) else str(k)
-        table.add_row(name, *(f"{values[column][k]:.4f}" for column in _COLUMNS))
+        table.add_row(_name(k, names), *(f"{values[column][k]:.4f}" for column in _COLUMNS))
     return table

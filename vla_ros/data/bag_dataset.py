@@ -68,13 +68,29 @@ class OpenBag:
 class BagDataset(Dataset):
     """The episodes of one or several bags, in the order of the bags."""
 
-    def __init__(self, path: Path, bags: Sequence[Path]) -> None:
-        """`path`: what the user named; `bags`: every bag in it.  Raises `DataError`."""
+    def __init__(self, path: Path, bags: Sequence[Path], lenient: bool = False) -> None:
+        """`path`: what the user named; `bags`: every bag in it; `lenient`: whether one that cannot be read
+        is only noted in `unreadable`, as long as another can be.  Raises `DataError`.
+        """
         self._places: list[tuple[Path, int, int]] = []
+        self._outcomes: list[str | None] = []
+        self._counts: dict[Path, int] = {}
+        self.unreadable: dict[Path, str] = {}
+        """Why bags could not be read."""
         self._bag: OpenBag | None = None
         first: tuple[Path, str] | None = None
         for name in bags:
-            bag = self._open(name)
+            try:
+                bag = self._open(name)
+            except DataError as error:
+                self.unreadable[name] = str(error)
+                if lenient and len(self.unreadable) < len(bags):
+                    continue
+                raise
+            self._counts[name] = len(bag.parts)
+            self._outcomes += [
+                part.outcome if isinstance(part, Demonstration) else None for part in bag.parts
+            ]
             self._places += [(name, number, part.steps) for number, part in enumerate(bag.parts)]
             if first is None:
                 first = name, bag.contract_text
@@ -101,6 +117,16 @@ class BagDataset(Dataset):
     def steps(self, index: int) -> int:
         """Number of steps of one episode."""
         return self._place(index)[2]
+
+    def outcome(self, index: int) -> str:
+        """How an episode ended; empty: not stated.  Raises `DataError`."""
+        known = self._outcomes[index]
+        return str(self.episode(index).metadata.get("outcome", "")) if known is None else known
+
+    def place(self, index: int) -> tuple[Path, int, int]:
+        """The bag that an episode lies in, its number there, and how many that bag has."""
+        path, number, _ = self._place(index)
+        return path, number, self._counts[path]
 
     def episode(self, index: int) -> Episode:
         """Read one episode; its images when they are asked for."""

@@ -14,6 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vla_ros.data.conversion_audit import (
+    Skipped,
+    audit_bags,
+    bag_sources,
+    taken_by_outcome,
+    unreadable_bags,
+)
 from vla_ros.data.conversion_plan import (
     Look,
     check_one_form,
@@ -25,7 +32,6 @@ from vla_ros.data.conversion_plan import (
 )
 from vla_ros.data.conversion_work import WorkFolder, refuse_existing
 from vla_ros.data.dataset import Dataset
-from vla_ros.data.open import bags_in
 from vla_ros.data.selection import source_paths
 from vla_ros.data.workers import Workers
 from vla_ros.data.writing import Plan, Writer
@@ -67,6 +73,8 @@ class Options:
     """Steps a second [Hz] where the source states none."""
     codec: str = "h264"
     """Of LeRobot's videos: `h264` or `av1`."""
+    skip_failed: bool = False
+    """Leave out what the audit fails, and bags that cannot be read, instead of refusing all."""
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -75,6 +83,10 @@ class Options:
             raise ConfigurationError(
                 f"the outcome '{strange[0]}' cannot be asked for; {', '.join(ANY_OUTCOME)} can."
                 f"{did_you_mean(strange[0], ANY_OUTCOME)}"
+            )
+        if self.skip_failed and self.accept_failed:
+            raise ConfigurationError(
+                "--skip-failed leaves out what --accept-failed converts as it is; give one of them."
             )
         for what, value in (("group size", self.group_size), ("number of workers", self.workers)):
             if value is not None and value < 1:
@@ -96,6 +108,8 @@ class Conversion:
     """Of these, finished by an earlier run."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Episodes not taken, by outcome."""
+    skipped: tuple[Skipped, ...] = ()
+    """What was left out because it fails the audit or cannot be read."""
     rounded: float = 0.0
     """Largest change of an action or state by rounding to float32; 0: exact."""
     video_loss: Mapping[str, Any] = field(default_factory=dict)
@@ -128,14 +142,13 @@ def convert(
     paths = source_paths(source)
     before = fingerprint(paths)
     with Workers(options.workers or os.cpu_count() or 1) as workers:
-        if source.info.kind == "bags" and not options.accept_failed:
-            _audit(workers, paths, progress)
-        looks = _look(workers, source, progress)
-        left_out = Counter(look.outcome for look in looks if not _taken(look, options))
-        indices = [index for index, look in enumerate(looks) if _taken(look, options)]
-        if not indices:
-            raise DataError(_nothing_left(source, left_out))
-        looks = [looks[index] for index in indices]
+        indices, left_out, skipped = _select(workers, source, options, progress)
+        looks = _look(workers, source, indices, progress)
+        left_out += Counter(look.outcome for look in looks if not _taken(look, options))
+        chosen = [(index, look) for index, look in zip(indices, looks, strict=True) if _taken(look, options)]
+        if not chosen:
+            raise DataError(_nothing_left(source, left_out, skipped))
+        indices, looks = [index for index, _ in chosen], [look for _, look in chosen]
         check_one_form(looks)
         plan = _plan(source, target, format, options, looks)
         header = {
@@ -166,6 +179,7 @@ def convert(
         groups=len(plan.groups),
         groups_kept=kept,
         left_out=dict(left_out),
+        skipped=tuple(skipped),
         rounded=max(look.rounded for look in looks),
         video_loss=_loss(format, reports),
     )
@@ -192,51 +206,57 @@ def _taken(look: Look, options: Options) -> bool:
     return not look.outcome or look.outcome in options.outcomes
 
 
-def _nothing_left(source: Dataset, left_out: Mapping[str, int]) -> str:
+def _nothing_left(source: Dataset, left_out: Mapping[str, int], skipped: Sequence[Skipped]) -> str:
+    if skipped:
+        return f"Every episode of {source.info.path} fails the audit, the first: {skipped[0].sentence}"
     if not left_out:
         return f"{source.info.path} has no episodes."
     counts = ", ".join(f"{count} {outcome}" for outcome, count in left_out.items())
     return f"{source.info.path} has no episode of the outcomes that are taken: {counts}."
 
 
-def _audit(workers: Workers, paths: Sequence[Path], progress: Callable[[Progress], None]) -> None:
-    bags = [bag for path in paths for bag in bags_in(path)]
-    failed: list[tuple[Path, str]] = []
-    done = 0
+def _select(
+    workers: Workers, source: Dataset, options: Options, progress: Callable[[Progress], None]
+) -> tuple[list[int], Counter[str], list[Skipped]]:
+    """Which episodes to look at, how many are left out by outcome, and what fails the audit.
 
-    def take(bag: Path, sentence: str) -> None:
-        nonlocal done
-        done += 1
-        progress(Progress("audit", done, len(bags)))
-        if sentence:
-            failed.append((bag, sentence))
-
-    workers.run(_audit_job, bags, take)
-    if failed:
-        more = f" `vla-ros bag audit` shows the other {len(failed) - 1} as well;" if len(failed) > 1 else ""
+    What is left out by outcome is not audited.  Raises `DataError` where something fails and is not skipped.
+    """
+    if source.info.kind != "bags":
+        return list(range(len(source))), Counter(), []
+    wrong, left_out = unreadable_bags(bag_sources(source), options.outcomes)
+    if wrong and not options.skip_failed:
+        raise DataError(next(iter(wrong.values())))
+    indices, others = taken_by_outcome(source, options.outcomes)
+    skipped = [Skipped(str(bag), "unreadable", sentence) for bag, sentence in wrong.items()]
+    if options.accept_failed:
+        return indices, left_out + others, skipped
+    failures, failed, audited = audit_bags(
+        workers, source, indices, lambda done, total: progress(Progress("audit", done, total))
+    )
+    if failures and not options.skip_failed:
+        first = next(iter(failures.values())).sentence
+        more = f" `vla-ros bag audit` shows the other {len(failures) - 1} as well;" * (len(failures) > 1)
         raise DataError(
-            f"{len(failed)} of {len(bags)} bags fail the audit, nothing was converted: {min(failed)[1]}{more}"
-            " --accept-failed converts them as they are."
+            f"{len(failures)} of {audited} bags fail the audit, nothing was converted: {first}{more} "
+            "--skip-failed leaves them out, --accept-failed converts them as they are."
         )
+    skipped += failed.values()
+    return [index for index in indices if index not in failed], left_out + others, skipped
 
 
-def _audit_job(state: Mapping[str, Any], bag: Path) -> str:
-    from vla_ros.data.audit import audit_bag
-
-    audit = audit_bag(bag)
-    return audit.sentence() if audit.failed else ""
-
-
-def _look(workers: Workers, source: Dataset, progress: Callable[[Progress], None]) -> list[Look]:
+def _look(
+    workers: Workers, source: Dataset, indices: Sequence[int], progress: Callable[[Progress], None]
+) -> list[Look]:
     found: dict[int, Look] = {}
 
     def take(index: int, look: Look) -> None:
         found[index] = look
-        progress(Progress("look", len(found), len(source)))
+        progress(Progress("look", len(found), len(indices)))
 
     workers.share(source=source)
-    workers.run(_look_job, range(len(source)), take)
-    return [found[index] for index in range(len(source))]
+    workers.run(_look_job, indices, take)
+    return [found[index] for index in indices]
 
 
 def _look_job(state: Mapping[str, Any], index: int) -> Look:

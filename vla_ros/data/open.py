@@ -11,11 +11,13 @@ from vla_ros.errors import DataError
 SUFFIX = ".mcap"
 
 
-def open_dataset(path: Path) -> Dataset:
+def open_dataset(path: Path, lenient: bool = False) -> Dataset:
     """Open a bag, an .mcap file, a folder of bags, an RLDS folder or a LeRobot v3 folder.
 
     Every episode is listed, whatever its outcome (`Episode.metadata["outcome"]`), but for the bags in folders
-    named `discarded`.  Raises `DataError` when it is none of these, or broken.
+    named `discarded`.  `lenient`: bags that cannot be read are only noted (`BagDataset.unreadable`).
+
+    Raises `DataError` when it is none of these, or broken.
     """
     path = Path(path)
     if not path.exists():
@@ -41,7 +43,7 @@ def open_dataset(path: Path) -> Dataset:
         )
     from vla_ros.data.bag_dataset import BagDataset
 
-    return BagDataset(path, bags)
+    return BagDataset(path, bags, lenient)
 
 
 def bags_in(path: Path, discarded: bool = False) -> list[Path]:

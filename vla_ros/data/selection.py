@@ -87,6 +87,15 @@ def check_alike(a: DatasetInfo, b: DatasetInfo) -> None:
         )
 
 
+def origin(dataset: Dataset, index: int) -> tuple[Dataset, int]:
+    """The data set that an episode lies in, through all sums and selections, and its number there."""
+    if isinstance(dataset, Selected):
+        return origin(dataset.dataset, dataset.indices[index])
+    if isinstance(dataset, Joined):
+        return origin(*dataset.place(index))
+    return dataset, index
+
+
 def source_paths(dataset: Dataset) -> tuple[Path, ...]:
     """Every file or folder that the episodes come from."""
     if isinstance(dataset, Selected):

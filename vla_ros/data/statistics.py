@@ -7,7 +7,7 @@ p01 and p99: both stand here.  The mask leaves the gripper out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,14 @@ def statistics_of(dataset: Dataset, key: str = "") -> dict[str, Any]:
             "data_hash": joined_digest(digests),
         }
     }
+
+
+def constant_columns(values: Mapping[str, Sequence[float]]) -> list[int]:
+    """Which numbers of `column_statistics` do not vary between the 1 % and the 99 % quantile.
+
+    A policy that is normalised by quantiles cannot learn them, and divides by nothing.
+    """
+    return [k for k, (low, high) in enumerate(zip(values["q01"], values["q99"], strict=True)) if low == high]
 
 
 def action_mask(names: Sequence[str], dimension: int) -> list[bool]:
