@@ -70,7 +70,8 @@ def test_a_cut_bag_is_told_and_repaired(tmp_path: Path) -> None:
     assert file.read_bytes() == before and [f.name for f in bag.iterdir()] == ["bag.mcap"]
     with AnyReader([repaired]) as reader:
         assert reader.message_count == len(saved) + 1
-    assert run("repair", bag) == (2, f"a bag cannot be written to {repaired}: it exists already; name another folder with --output.\n")
+    said = f"a bag cannot be written to {repaired}: it exists already; name another folder with --output.\n"
+    assert run("repair", bag) == (2, said)
 
 
 def test_a_damaged_chunk_costs_itself_only(tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def test_convert_says_what_was_done(lerobot: Path, tmp_path: Path) -> None:
         (("convert", "{set}", "{new}", "--to", "lerobot", "--codec", "vp9"), "codec 'vp9' is not known"),
         (("convert", "{set}", "{new}", "--to", "lerobot", "--rate", "7"), "states 10 steps a second; 7 were"),
         (("split", "{set}", "{new}"), "give the parts"),
-        (("split", "{set}", "{new}", "--part", "a=0.9", "--part", "b=0.2"), "add up to 1.1; they must add up to 1"),
+        (
+            ("split", "{set}", "{new}", "--part", "a=0.9", "--part", "b=0.2"),
+            "add up to 1.1; they must add up to 1",
+        ),
         (("split", "{set}", "{new}", "--part", "a=0-2", "--part", "b=2-3"), "episode 2 is in the parts"),
         (("split", "{set}", "{new}", "--part", "a=0-2"), "1 episode would be in no part"),
         (("split", "{set}", "{new}", "--part", "a=0-9"), "there are the episodes 0 to 3"),

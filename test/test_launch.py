@@ -11,11 +11,14 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here (it is on no package registry)")
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
+from vla_ros.bringup.domain import RANGE
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions, graph
+from vla_ros.bringup.shm import profile_variable
 from vla_ros.errors import VlaRosError
 
 pytestmark = pytest.mark.live
@@ -106,3 +109,38 @@ def test_show_args() -> None:
         pytest.skip("ros2cli is not installed here")
     assert shown.returncode == 0, shown.stderr
     assert all(f"'{name}':" in shown.stdout for name in ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "found"),
+    [
+        ("", None, "LOCALHOST"),
+        ("", "SUBNET", "SUBNET"),
+        ("subnet", None, "SUBNET"),
+        ("localhost", "SUBNET", "LOCALHOST"),
+    ],
+)
+def test_the_nodes_are_found_on_this_machine_alone_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str, before: str | None, found: str
+) -> None:
+    monkeypatch.delenv(RANGE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(RANGE, before)
+    made = actions(next(p for p in FILES if p.name == "widowx.launch.py"), discovery=given)
+    context = LaunchContext()
+    first = made[0]
+    assert isinstance(first, SetEnvironmentVariable)
+    first.execute(context)
+    assert context.environment[RANGE] == found
+    monkeypatch.setenv(RANGE, "SUBNET")  # so that it is put back at the end
+
+
+def test_what_the_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv(profile_variable(), "/mine.xml")
+    nodes = [a for a in actions(next(p for p in FILES if p.name == "widowx.launch.py")) if isinstance(a, Node)]
+    context = LaunchContext()
+    for node in nodes:
+        names = {perform_substitutions(context, name) for name, _ in node.additional_env}
+        assert not names & {"OMP_NUM_THREADS", profile_variable()}
+        assert "OPENBLAS_NUM_THREADS" in names

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
+from vla_ros.bringup.domain import LOCALHOST, RANGE
 from vla_ros.bringup.drivers import driver_actions
 from vla_ros.bringup.graph import (
     SIMULATORS,
@@ -21,10 +24,13 @@ from vla_ros.bringup.graph import (
     graph,
 )
 from vla_ros.bringup.robot_check import check_family, driver_kinds
-from vla_ros.bringup.shm import clean_shared_memory
+from vla_ros.bringup.shm import clean_shared_memory, profile_variable
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.policies.options import mapped_options
 from vla_ros.teleop.devices import DEVICES, own_terminal
+
+DISCOVERY = {"localhost": LOCALHOST, "subnet": "SUBNET"}
+"""Values of the argument `discovery`, and what they are called in the environment."""
 
 
 def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
@@ -46,6 +52,8 @@ def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
         ("use_sim_time", "auto", "Follow /clock; auto: with gazebo only.", ["auto", "true", "false"]),
         ("rate", "0.0", "Steps of an action chunk per second [Hz]; 0: the action space's own.", None),
         ("timeout", "60.0", "Longest episode [s]; 0: no limit.", None),
+        ("discovery", "", "Who may find and command the nodes: this machine alone or its subnet; empty: what "
+         f"{RANGE} says, localhost where it is not set.", ["", *DISCOVERY]),
     ]  # fmt: skip
     if teleop:
         arguments += [
@@ -62,7 +70,6 @@ def describe(robots: list[str], teleop: bool = False) -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
                 for name, default, text, choices in arguments
             ),
-            *(SetEnvironmentVariable(name, value) for name, value in environment().items()),
             OpaqueFunction(function=_actions, args=[teleop, robots]),
         ]
     )
@@ -79,6 +86,7 @@ def _actions(context: LaunchContext, teleop: bool, robots: list[str]) -> list[An
     def given(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    local = _discovery(given("discovery"))
     sim = given("sim")
     clock, words = given("use_sim_time"), given("policy_options")
     options = GraphOptions(
@@ -111,8 +119,20 @@ def _actions(context: LaunchContext, teleop: bool, robots: list[str]) -> list[An
     check_family(robot, robots, given("contract"))
     nodes = [node_action(process) for process in graph(options)]
     if sim == "mujoco":
-        return nodes
-    return [*driver_actions(robot, sim, given("robot_ip")), *nodes]
+        return [local, *nodes]
+    return [local, *driver_actions(robot, sim, given("robot_ip")), *nodes]
+
+
+def _discovery(asked: str) -> SetEnvironmentVariable:
+    """Whom all nodes of the launch find, the driver's too: this machine alone unless somebody says otherwise.
+
+    Whoever finds them may command the arm: nothing in ROS 2 asks for a name or a key by default.
+    """
+    if asked:
+        os.environ[RANGE] = DISCOVERY[asked]
+    else:
+        os.environ.setdefault(RANGE, LOCALHOST)
+    return SetEnvironmentVariable(RANGE, os.environ[RANGE])
 
 
 def node_action(process: Process) -> Node:
@@ -134,10 +154,20 @@ def node_action(process: Process) -> Node:
         executable=process.name,
         name=process.name,
         parameters=[dict(process.parameters)],
-        additional_env=process.environment,
+        # of our own nodes alone, and nothing that the user has set
+        additional_env={**_unset(environment()), **_profile(process)},
         output="screen",
         on_exit=ended,
     )
+
+
+def _unset(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in os.environ}
+
+
+def _profile(process: Process) -> dict[str, str]:
+    """Transports of the node's middleware, unless the user has a profile of his own."""
+    return {} if profile_variable() in os.environ else dict(process.environment)
 
 
 def _fail(context: LaunchContext, sentence: str) -> None:

@@ -57,7 +57,9 @@ def repair(path: Path, output: Path | None) -> None:
     bag_files(path)
     target = output or path.with_name(f"{path.stem if path.is_file() else path.name}_repaired")
     if target.exists():
-        raise DataError(f"a bag cannot be written to {target}: it exists already; name another folder with --output.")
+        raise DataError(
+            f"a bag cannot be written to {target}: it exists already; name another folder with --output."
+        )
     if _is_good(path):
         print(f"{shown(path)} is whole; nothing to repair.")
         return
