@@ -233,3 +233,23 @@ def test_an_unknown_distribution_is_told_in_a_sentence() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "make env: ROS_DISTRO is humble, but there are wheels for jazzy and kilted only.\n"
+
+
+def test_one_pip_step_names_all_that_the_package_needs_besides_ros() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        *project["dependencies"], *project["optional-dependencies"]["sim"]
+    ]  # fmt: skip
+    assert "-r requirements.txt" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_command_is_installed_beside_the_nodes() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert "install(PROGRAMS scripts/vla-ros DESTINATION bin)" in text
+    assert "install(PROGRAMS scripts/vla-ros DESTINATION lib/${PROJECT_NAME})" in text
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "vla-ros"), "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and vla_ros.__version__ in done.stdout
