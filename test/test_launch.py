@@ -138,7 +138,8 @@ def test_the_nodes_are_found_on_this_machine_alone_unless_somebody_says_otherwis
 def test_what_the_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv(profile_variable(), "/mine.xml")
-    nodes = [a for a in actions(next(p for p in FILES if p.name == "widowx.launch.py")) if isinstance(a, Node)]
+    path = next(p for p in FILES if p.name == "widowx.launch.py")
+    nodes = [a for a in actions(path) if isinstance(a, Node)]
     context = LaunchContext()
     for node in nodes:
         names = {perform_substitutions(context, name) for name, _ in node.additional_env}

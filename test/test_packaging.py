@@ -249,7 +249,6 @@ def test_the_command_is_installed_beside_the_nodes() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert "install(PROGRAMS scripts/vla-ros DESTINATION bin)" in text
     assert "install(PROGRAMS scripts/vla-ros DESTINATION lib/${PROJECT_NAME})" in text
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "vla-ros"), "--version"], capture_output=True, text=True, cwd=ROOT
-    )
+    command = [sys.executable, str(ROOT / "scripts" / "vla-ros"), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and vla_ros.__version__ in done.stdout
