@@ -98,7 +98,7 @@ def test_hostile_proposals_never_get_past_the_shield(robot, fast, seed):
     values = joint_values(spec.joint_names, q, spec.gripper, np.full(len(q), width))
     ticks = np.arange(len(q))
     speeds, too_fast = judge_speeds(
-        read_urdf(spec.urdf_path), values, ticks, [Run(0, len(q), True)], spec, period
+        read_urdf(spec.urdf, spec.urdf_path), values, ticks, [Run(0, len(q), True)], spec, period
     )
     assert fast or not too_fast
     assert max(speeds.shares) > (1.0 if fast else 0.5)

@@ -12,7 +12,7 @@ from fake_run import START, motion, write_fake_run
 from vla_ros.data.bag import BagWriter
 from vla_ros.evaluation.judge import judge_bag, judge_run, judge_setpoints
 from vla_ros.evaluation.latency import hops, rates
-from vla_ros.evaluation.run_data import load_run
+from vla_ros.evaluation.run_data import Setpoints, load_run
 from vla_ros.evaluation.speeds import judge_speeds
 from vla_ros.evaluation.urdf_chain import UrdfChain, joint_values, read_urdf
 from vla_ros.evaluation.violations import Run
@@ -42,39 +42,55 @@ def test_broken_limits_are_found_in_a_bag(tmp_path: Path) -> None:
     verdict = judge_run(
         load_run(write_fake_run(tmp_path / "a", robot, positions=q, images=False), robot), robot
     )
-    assert set(verdict.by_kind) == {"velocity", "acceleration", "jerk"}
-    assert all(v.subject == "panda_joint3" and 350 <= v.tick <= 354 for v in verdict.violations)
+    joint, cartesian = {"velocity", "acceleration", "jerk"}, {"tcp_speed", "tcp_turn", "elbow_speed"}
+    assert set(verdict.by_kind) == joint | cartesian
+    assert all(351 <= v.tick <= 354 for v in verdict.violations)
+    assert {v.subject for v in verdict.violations if v.kind in joint} == {"panda_joint3"}
+    # the jump is one tick long, so only that tick is too fast for tool and elbow
+    assert {(v.subject, v.tick - 351) for v in verdict.violations if v.kind in cartesian} == {
+        ("tcp", 0),
+        (robot.elbow_frame, 0),
+    }
     assert "violations" in verdict.sentence() and "panda_joint3" in verdict.sentence()
 
 
 @pytest.mark.parametrize("name", robot_names())
-def test_tool_turn_and_elbow_that_are_too_fast_are_found(tmp_path: Path, name: str) -> None:
-    """One joint alone, at a velocity that is fine for the joint: just below the limit it meets, and above."""
+def test_tool_turn_and_elbow_that_are_too_fast_are_found(name: str) -> None:
+    """One joint alone, at a velocity that is fine for the joint: just below each Cartesian limit, and above."""
     robot = load_robot(name)
     period, found = 1.0 / robot.simulated_control_rate, set[str]()
-    chain = read_urdf(robot.urdf_path)
+    chain = read_urdf(robot.urdf, robot.urdf_path)
+    limits = np.array([robot.tcp.speed, robot.tcp.angular_speed, robot.tcp.speed])
+    kinds = ("tcp_speed", "tcp_turn", "elbow_speed")
+    # a second from rest to a velocity and one of it; the way there is slower, so only the end counts
+    s = np.arange(0.0, 2.0, period)
+    way = np.where(s < 1.0, s**3 - 0.5 * s**4, s - 0.5)
     for joint in range(robot.dof):
-        for share in (0.999, 1.001):
-            # a second from rest to a velocity and one of it; the way there is slower, so only the end counts
-            s = np.arange(0.0, 2.0, period)
-            way = np.where(s < 1.0, s**3 - 0.5 * s**4, s - 0.5)
-            start, sign = robot.home.copy(), 1.0 if robot.home[joint] < 0.0 else -1.0
-            limits = np.array([robot.tcp.speed, robot.tcp.angular_speed, robot.tcp.speed])
-            speeds = _own_speeds(chain, robot, start, joint, sign)
-            rate = share / max(speeds / limits)
-            if rate > robot.applied.velocity[joint]:
-                continue
-            q = np.tile(start, (len(s), 1))
-            q[:, joint] += sign * rate * (way - way[-1] / 2.0)
-            points = load_run(
-                write_fake_run(tmp_path / f"{joint}{share}", robot, positions=q, images=False), robot
-            ).setpoints
-            verdict = judge_setpoints(points, robot)
-            kinds = {kind for kind in verdict.by_kind if "speed" in kind or "turn" in kind}
-            assert max(verdict.speeds.shares) == pytest.approx(share, rel=1e-4)
-            assert bool(kinds) == (share > 1.0), (joint, share, verdict.sentence())
-            found |= kinds
+        sign = 1.0 if robot.home[joint] < 0.0 else -1.0
+        shares = _own_speeds(chain, robot, robot.home, joint, sign) / limits
+        for row in np.flatnonzero(shares > 0.01):
+            for share in (0.999, 1.001):
+                rate = share / shares[row]
+                if rate > robot.applied.velocity[joint]:
+                    continue
+                q = np.tile(robot.home, (len(s), 1))
+                q[:, joint] += sign * rate * (way - way[-1] / 2.0)
+                verdict = judge_setpoints(_setpoints(robot, q, period), robot)
+                np.testing.assert_allclose(verdict.speeds.shares, rate * shares, rtol=1e-4, atol=1e-9)
+                guilty = {kind for kind in verdict.by_kind if kind in kinds}
+                assert guilty == {kind for kind, part in zip(kinds, rate * shares, strict=True) if part > 1.0}
+                assert (kinds[row] in guilty) == (share > 1.0), (joint, share, verdict.sentence())
+                found |= guilty
     assert {"tcp_speed", "tcp_turn"} <= found
+
+
+def _setpoints(robot: RobotSpec, q: np.ndarray, period: float) -> Setpoints:
+    """Commands q (N, n), one a period, with an open gripper."""
+    count, nothing = len(q), np.zeros_like(q)
+    numbers = np.arange(1, count + 1)
+    stamps = START + np.round(numbers * period * 1e9).astype(np.int64)
+    widths, zero = np.full(count, robot.gripper.max_width), np.zeros(count, np.int64)
+    return Setpoints(stamps, stamps, numbers, q, nothing, nothing, widths, zero, zero)
 
 
 def _own_speeds(chain: UrdfChain, robot: RobotSpec, q: np.ndarray, joint: int, sign: float) -> np.ndarray:
