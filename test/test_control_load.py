@@ -316,7 +316,8 @@ def test_tool_and_elbow_keep_their_speed_in_joint_motions(name):
     q = np.array(commands)
     values = joint_values(spec.joint_names, q, spec.gripper, np.full(len(q), 0.05))
     runs = [Run(0, len(q), True)]
-    speeds, too_fast = judge_speeds(read_urdf(spec.urdf, spec.urdf_path), values, np.arange(len(q)), runs, spec, period)
+    chain = read_urdf(spec.urdf, spec.urdf_path)
+    speeds, too_fast = judge_speeds(chain, values, np.arange(len(q)), runs, spec, period)
     assert {Reason.TCP_SPEED, Reason.ELBOW_SPEED} & reasons, (
         "the motion must be held back for this to mean much"
     )

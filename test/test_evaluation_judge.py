@@ -56,7 +56,7 @@ def test_broken_limits_are_found_in_a_bag(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", robot_names())
 def test_tool_turn_and_elbow_that_are_too_fast_are_found(name: str) -> None:
-    """One joint alone, at a velocity that is fine for the joint: just below each Cartesian limit, and above."""
+    """One joint alone, at a velocity that is fine for the joint: just below each limit, and just above."""
     robot = load_robot(name)
     period, found = 1.0 / robot.simulated_control_rate, set[str]()
     chain = read_urdf(robot.urdf, robot.urdf_path)
