@@ -78,7 +78,12 @@ def test_a_camera_without_frames_ends_the_episode_and_nothing_moves(tmp_path: Pa
     contract.write_text("robot: widowx\ncameras: {primary: {topic: /nowhere/image}}\n", encoding="utf-8")
     bag = tmp_path / "bag"
     options = replace(GraphOptions(robot=str(contract), home_first=False), record=str(bag))
-    with session(prepared(options, tmp_path), tmp_path, quiet) as running:
+    # the simulator goes by the robot alone, whose cameras have other topics
+    processes = [
+        replace(p, parameters={**p.parameters, "robot": "widowx"}) if p.name == "simulator" else p
+        for p in prepared(options, tmp_path)
+    ]
+    with session(processes, tmp_path, quiet) as running:
         running.wait_up()
         result = running.run_episode("", "pick up the red block", 0)
     assert result.outcome.name == "ABORTED"

@@ -221,7 +221,7 @@ def test_scenes_are_reset_and_refused(bench: Any) -> None:
     assert (statuses[-1].task, statuses[-1].instruction) == ("place", answer.instruction)
     for request, words in (
         (StartEpisode.Request(instruction="sing"), "not understood"),
-        (StartEpisode.Request(task="juggle"), "must be one of pick"),
+        (StartEpisode.Request(task="juggle"), "known are pick, place, push, stack"),
         (StartEpisode.Request(task="pick", seed=-4), "must not be negative"),
         (StartEpisode.Request(), "empty"),
     ):
