@@ -118,6 +118,8 @@ def write_contract(folder: Path, seconds: float) -> Path:
         "action_rate": POLICY_RATE,
         "control_rate": CONTROL_RATE,
         "cameras": {"primary": CAMERA, "wrist": CAMERA},
+        # the joints of the double are where a command says and feel nothing
+        "contact": False,
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

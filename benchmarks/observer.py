@@ -124,7 +124,7 @@ class Observer(VlaNode):
         return [
             {
                 "stamp": to_stamp(m.header.stamp),
-                "counts": {v.key: int(v.value) for v in status.values},
+                "counts": {v.key: int(v.value) for v in status.values if v.key != topics.OBSERVATION_AGE},
                 "complaint": status.message,
             }
             for _, m in self._messages(DiagnosticArray)

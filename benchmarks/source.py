@@ -24,7 +24,6 @@ from vla_ros.nodes.camera_topics import IMAGE_QUALITY
 from vla_ros.nodes.conversions import doubles, image_message, to_time
 from vla_ros.nodes.driver_commands import import_type
 from vla_ros.nodes.parameters import Parameter
-from vla_ros.robots.kinematics import Kinematics
 from vla_ros.robots.spec import CameraSpec
 from vla_ros.types import NANOSECONDS, CameraImage
 
@@ -78,10 +77,7 @@ class Source(VlaNode):
         self._robot = contract.robot
         driver = self._robot.driver
         self._positions = np.array(self._robot.home)
-        self._sent_positions, self._sent_velocities = self._positions, np.zeros(self._robot.dof)
-        self._kinematics = Kinematics(self._robot)
-        scale = self._robot.contact.torque_per_effort
-        self._scale = np.ones(self._robot.dof) if scale is None else scale
+        self._sent_positions = self._positions
         self._joint_period = 1.0 / self.value("joint_state_rate")
         self._commands: list[tuple[int, int]] = []
         self._stamps: dict[str, list[int]] = {name: [] for name in contract.cameras}
@@ -136,14 +132,10 @@ class Source(VlaNode):
     def _publish_joints(self) -> None:
         positions = self._positions
         velocities = (positions - self._sent_positions) / self._joint_period
-        # what the motion takes and no more: contact is watched by it
-        accelerations = (velocities - self._sent_velocities) / self._joint_period
-        efforts = self._kinematics.torques(positions, velocities, accelerations) / self._scale
-        self._sent_positions, self._sent_velocities = positions, velocities
+        self._sent_positions = positions
         message = JointState(name=list(self._robot.driver.joint_names))
         message.header.stamp = to_time(self.now())
         message.position, message.velocity = doubles(positions), doubles(velocities)
-        message.effort = doubles(efforts)
         self._joints.publish(message)
 
     def _publish_gripper(self) -> None:

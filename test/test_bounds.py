@@ -19,7 +19,7 @@ from vla_ros.actions import get_action_space
 from vla_ros.actions.decode import decode
 from vla_ros.bounds import MAX_SECONDS, MAX_STEPS, MAX_TEXT, excess, plain
 from vla_ros.commands.safe_console import Console
-from vla_ros.contract import load_contract, preflight
+from vla_ros.contract import load_contract
 from vla_ros.control.checks import Context, SchemaCheck
 from vla_ros.data.bag_dataset import contract_from_text
 from vla_ros.documents import parse_json, parse_yaml
@@ -36,6 +36,7 @@ from vla_ros.policies.base import PolicyRequirements
 from vla_ros.policies.options import mapped_options, parsed_options
 from vla_ros.policies.process import messages
 from vla_ros.policies.remote import wire
+from vla_ros.preflight import preflight
 from vla_ros.robots import load_robot
 from vla_ros.types import ActionChunk, ActionKind, InterventionAction, PolicyOutput
 

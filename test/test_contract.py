@@ -8,9 +8,10 @@ import pytest
 
 from vla_ros.actions.normalization import ActionStatistics, Normalization, NormalizationKind
 from vla_ros.actions.tokens import TokenCodec
-from vla_ros.contract import load_contract, preflight
+from vla_ros.contract import load_contract
 from vla_ros.errors import ConfigurationError, ContractError, VlaRosError
 from vla_ros.policies.base import CameraNeed, PolicyRequirements
+from vla_ros.preflight import preflight
 
 NEEDS = PolicyRequirements("delta_tcp", 5.0, 8, (CameraNeed("primary"),))
 

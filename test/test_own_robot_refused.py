@@ -15,9 +15,10 @@ pytest.importorskip("mujoco", reason="MuJoCo is not installed")
 
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions, contract_for
 from vla_ros.cli import app
-from vla_ros.contract import load_contract, topic_problems
+from vla_ros.contract import load_contract
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.lockstep.demonstrate import Order
+from vla_ros.preflight import topic_problems
 
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not beside the tests")
 

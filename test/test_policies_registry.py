@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_ros.contract import load_contract, preflight
+from vla_ros.contract import load_contract
 from vla_ros.errors import PolicyError
 from vla_ros.policies.base import Policy
 from vla_ros.policies.registry import (
@@ -19,6 +19,7 @@ from vla_ros.policies.registry import (
     policy_names,
     policy_requirements,
 )
+from vla_ros.preflight import preflight
 from vla_ros.robots import load_robot
 
 PANDA = load_robot("panda")

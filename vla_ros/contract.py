@@ -6,7 +6,7 @@ name is a contract too: the robot's own cameras and the defaults below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from typing import Any
 import yaml
 
 from vla_ros.actions import ActionSpace, get_action_space
-from vla_ros.bounds import excess, quoted
+from vla_ros.bounds import quoted
 from vla_ros.documents import parse_yaml
-from vla_ros.errors import ConfigurationError, ContractError, unknown
-from vla_ros.policies.base import PolicyRequirements
-from vla_ros.robots.cameras import camera_problems, cameras_mapping, contract_cameras, read_cameras
+from vla_ros.errors import ConfigurationError, unknown
+from vla_ros.robots.cameras import cameras_mapping, contract_cameras, read_cameras
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
 from vla_ros.robots.load import ContactSpec, payload_mapping, read_payload
 from vla_ros.robots.loader import embedded, link_names, load_robot, robot_from_mapping
 from vla_ros.robots.spec import CameraSpec, RobotSpec
+from vla_ros.robots.task_needs import TaskNeeds, needs_mapping, read_needs
 
 BLENDINGS = ("replace", "temporal_ensemble", "rtc")
 _KEYS = (
@@ -38,6 +38,7 @@ _KEYS = (
     "environment",
     "payload",
     "contact",
+    "needs",
 )
 
 
@@ -53,6 +54,8 @@ class Contract:
     """Rate of the safety controller [Hz], 100 to 1000 (50 for robots whose driver takes no more)."""
     blending: str = "replace"
     policy_options: Mapping[str, Any] = field(default_factory=dict)
+    needs: TaskNeeds = TaskNeeds()
+    """What the task asks of the policy (`vla_ros.suitability`)."""
     source: str = ""
     """File or name the contract came from, for error sentences."""
 
@@ -73,12 +76,13 @@ class Contract:
                 "policy_options": dict(self.policy_options),
                 "action_space": self.action_space.name,
                 "action_rate": self.action_space.rate,
-                "cameras": cameras_mapping(self.cameras, _described(self.robot)),
+                "cameras": cameras_mapping(self.cameras, described_cameras(self.robot)),
                 "control_rate": self.control_rate,
                 "blending": self.blending,
                 "environment": environment_mapping(self.robot.environment),
                 "payload": payload_mapping(self.robot.payload),
                 "contact": self.robot.contact.watched,
+                **({"needs": stated} if (stated := needs_mapping(self.needs)) else {}),
             },
             Dumper=_Dumper,
             sort_keys=False,
@@ -97,7 +101,7 @@ def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _dump_text)
 
 
-def _described(robot: RobotSpec) -> Mapping[str, CameraSpec]:
+def described_cameras(robot: RobotSpec) -> Mapping[str, CameraSpec]:
     """The cameras of the robot's description, whatever the contract made of them."""
     fields = Fields(robot.yaml_path, "", yaml.safe_load(robot.yaml))
     return read_cameras(fields, link_names(robot))
@@ -148,6 +152,9 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
             f"{where}: contact is watched by the force at the wrist, but the driver in {robot.yaml_path} has "
             "no key 'wrench_topic'; give it, or set 'contact: false'"
         )
+    needs = TaskNeeds()
+    if given.get("needs") is not None:
+        needs = read_needs(Fields(Path(where), "", given).section("needs"))
     space_name = _text(given, "action_space", "delta_tcp", where)
     rate = given.get("action_rate")
     if rate is not None:
@@ -168,113 +175,9 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
         control_rate=control_rate,
         blending=blending,
         policy_options=options,
+        needs=needs,
         source=where,
     )
-
-
-def preflight(contract: Contract, requirements: PolicyRequirements) -> None:
-    """Compare what the policy needs with what the contract offers; `ContractError` names both sides."""
-    for sentence in preflight_problems(contract, requirements):
-        raise ContractError(sentence)
-
-
-def preflight_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
-    """Everything in which the two do not fit, a sentence each that names both sides."""
-    robot, policy = contract.robot.name, contract.policy
-    if requirements.robots and robot not in requirements.robots:
-        yield (
-            f"policy '{policy}' is for {', '.join(requirements.robots)}, "
-            f"but the contract's robot is '{robot}'"
-        )
-    yield from _scaling_problems(contract, requirements)
-    if requirements.action_space != contract.action_space.name:
-        scaled = requirements.normalization
-        by = f" (of data set '{scaled.key}')" if scaled is not None and scaled.key else ""
-        yield (
-            f"policy '{policy}' answers in action space '{requirements.action_space}'{by}, "
-            f"but the contract of {contract.source} says '{contract.action_space.name}'"
-        )
-    yield from topic_problems(contract)
-    yield from _camera_problems(contract, requirements)
-    yield from _rate_problems(contract, requirements)
-
-
-def topic_problems(contract: Contract) -> Iterator[str]:
-    """What is wrong with the topics of the contract's cameras, a sentence each."""
-    driver = contract.robot.driver
-    taken = {driver.joint_state_topic, driver.command_topic, str(driver.gripper["joint_state_topic"])}
-    return camera_problems(contract.cameras, _described(contract.robot), taken, contract.source)
-
-
-def _scaling_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
-    asked, scaled = contract.policy_options.get("normalization_key") or "", requirements.normalization
-    if asked and asked != (scaled.key if scaled is not None else ""):
-        does = f"normalises by '{scaled.key}'" if scaled is not None else "answers physical values"
-        yield (
-            f"policy '{contract.policy}' {does}, "
-            f"but the contract of {contract.source} asks for normalisation key '{asked}'"
-        )
-    if requirements.codec is not None and scaled is None:
-        yield (
-            f"policy '{contract.policy}' answers tokens without saying by which data set they are "
-            f"normalised, so they mean nothing in the contract's action space '{contract.action_space.name}'"
-        )
-    space = contract.action_space
-    if scaled is not None and scaled.statistics.dimension != space.dimension:
-        yield (
-            f"policy '{contract.policy}' normalises by '{scaled.key}', whose actions have "
-            f"{scaled.statistics.dimension} dimensions, but action space '{space.name}' of "
-            f"{contract.source} has {space.dimension}: {', '.join(space.dimensions)}"
-        )
-
-
-def _camera_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
-    policy = contract.policy
-    for need in requirements.cameras:
-        camera = contract.cameras.get(need.name)
-        if camera is None and need.required:
-            yield (
-                f"policy '{policy}' needs camera '{need.name}', but {contract.source} "
-                f"has {', '.join(contract.cameras) or 'none'}"
-            )
-        if camera is None:
-            continue
-        if 2 * camera.width < (need.width or 0) or 2 * camera.height < (need.height or 0):
-            yield (
-                f"policy '{policy}' looks at {need.width or 'any'} x {need.height or 'any'} pixels of camera "
-                f"'{need.name}', but {contract.source} gives {camera.width} x {camera.height}, "
-                "less than half as many a side"
-            )
-        if requirements.observation_window > 1 and camera.rate < 0.99 * requirements.rate:
-            yield (
-                f"policy '{policy}' looks at the last {requirements.observation_window} frames "
-                f"{requirements.rate:g} times a second, but camera '{need.name}' of {contract.source} "
-                f"gives {camera.rate:g} frames a second"
-            )
-
-
-def _rate_problems(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]:
-    policy, space = contract.policy, contract.action_space
-    trained = requirements.action_rate
-    if trained is not None and abs(space.rate / trained - 1.0) > 0.01:
-        yield (
-            f"policy '{policy}' was trained with {trained:g} steps a second, "
-            f"but the contract of {contract.source} plays {space.rate:g} a second"
-        )
-    if contract.control_rate < space.rate:
-        yield (
-            f"policy '{policy}' answers {space.rate:g} steps a second, "
-            f"but the controller of {contract.source} runs at {contract.control_rate:g} Hz"
-        )
-    excessive = excess(requirements.horizon, space.period)
-    if excessive:
-        yield f"policy '{policy}' declares answers that each {excessive.replace('has', 'have', 1)}"
-    horizon_seconds = requirements.horizon * space.period
-    if requirements.rate <= 0.0 or horizon_seconds * requirements.rate < 1.0 - 1e-9:
-        yield (
-            f"policy '{policy}' answers {requirements.rate:g} times a second with chunks of "
-            f"{horizon_seconds:g} s, so the robot would starve between chunks"
-        )
 
 
 def _read(path: Path) -> dict[str, Any]:

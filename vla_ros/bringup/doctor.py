@@ -22,8 +22,9 @@ from vla_ros.bringup.domain import HIGHEST, LOWEST, claimed_domain, quiet
 from vla_ros.bringup.libraries import ROS_ADVICE
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import FOLDER, profile_variable
-from vla_ros.contract import Contract, load_contract, topic_problems
+from vla_ros.contract import Contract, load_contract
 from vla_ros.errors import VlaRosError
+from vla_ros.preflight import topic_problems
 
 Status = Literal["ok", "warn", "fail"]
 RELEASES = {"3": "Humble", "7": "Jazzy", "9": "Kilted"}

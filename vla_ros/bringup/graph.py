@@ -17,9 +17,11 @@ from vla_ros.bringup.domain import LOCALHOST, RANGE
 from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.bringup.shm import profile_variable
-from vla_ros.contract import Contract, load_contract, preflight
+from vla_ros.contract import Contract, load_contract
 from vla_ros.errors import ConfigurationError, ContractError, unknown
+from vla_ros.policies.machine import check_machine
 from vla_ros.policies.registry import family, policy_requirements
+from vla_ros.preflight import preflight
 from vla_ros.resources import resource_path
 
 SIMULATORS = ("mujoco", "gazebo", "none")
@@ -136,7 +138,9 @@ def contract_for(options: GraphOptions) -> Contract:
         raise ConfigurationError(
             f"Policy '{NOBODY}' of {contract.source} answers nothing; a person drives with `vla-ros teleop`."
         )
-    preflight(contract, policy_requirements(contract))
+    requirements = policy_requirements(contract)
+    preflight(contract, requirements)
+    check_machine(contract.policy, requirements.machine)
     if not contract.cameras:
         raise ContractError(f"The contract of {contract.source} has no cameras, at least one is needed.")
     check_robot(contract, simulated=options.sim == "mujoco")

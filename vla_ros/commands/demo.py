@@ -79,3 +79,5 @@ def _report(console: Console, bag: Path, folder: Path, interrupted: bool) -> Non
         console.print(f"There is no report: {error}", soft_wrap=True)
         return
     console.print(summary.verdict.sentence(), soft_wrap=True)
+    if summary.too_slow:
+        console.print(summary.too_slow, highlight=False, soft_wrap=True)

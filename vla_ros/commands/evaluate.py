@@ -37,6 +37,7 @@ def evaluate(
     check_episodes(contract, [Asked(task, "", seed) for task in tasks for seed in seeds])
     from vla_ros.bringup.session import prepared, session
     from vla_ros.evaluation.judge import judge_run
+    from vla_ros.evaluation.latency import pace
     from vla_ros.evaluation.run_data import load_run
 
     console = Console()
@@ -63,12 +64,18 @@ def evaluate(
         )
         if not results:
             return INTERRUPTED
-    verdict = judge_run(load_run(bag, contract.robot), contract.robot)
+    run = load_run(bag, contract.robot)
+    verdict, answers = judge_run(run, contract.robot), pace(run)
     console.print(verdict.sentence(), soft_wrap=True)
+    slow = answers.sentence() if answers is not None else ""
+    if slow:
+        console.print(slow, highlight=False, soft_wrap=True)
     summary = summarize(contract, options, tasks, results, len(verdict.violations))
     summary["violations_by_kind"] = dict(verdict.by_kind)
     summary["judged_ticks"] = verdict.ticks
     summary["interrupted"] = interrupted
+    summary["pace"] = {**asdict(answers), "share": answers.share} if answers is not None else None
+    summary["too_slow"] = slow
     target = json_path or folder / "evaluation.json"
     write_json(target, summary)
     console.print(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vla_ros.commands.safe_console import Console
 from vla_ros.commands.shared import shown, stamp, write_json
-from vla_ros.contract import Contract, load_contract, preflight
+from vla_ros.contract import Contract, load_contract
 from vla_ros.data.bag_dataset import contract_from_text
 from vla_ros.data.dataset import DatasetInfo
 from vla_ros.data.open import open_dataset
@@ -24,6 +24,7 @@ from vla_ros.evaluation.recorded_observation import Observer
 from vla_ros.policies.base import Policy
 from vla_ros.policies.process.isolated import isolated
 from vla_ros.policies.registry import contract_policy, family, policy_requirements
+from vla_ros.preflight import preflight
 
 LIMIT = 600.0
 """Longest load and longest answer [s]."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.table import Table
 
 from vla_ros.bringup.robot_check import check_robot
 from vla_ros.commands.safe_console import Console
-from vla_ros.contract import Contract, load_contract, preflight, preflight_problems
+from vla_ros.contract import Contract, load_contract
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
 from vla_ros.policies.base import GrammarPolicy, PolicyRequirements
+from vla_ros.policies.machine import machine_problem, this_machine
 from vla_ros.policies.process.isolated import IsolatedPolicy, isolated
 from vla_ros.policies.registry import (
     contract_policy,
@@ -26,6 +29,8 @@ from vla_ros.policies.registry import (
     policy_requirements,
 )
 from vla_ros.policies.synthetic import synthetic_observations
+from vla_ros.preflight import preflight, preflight_problems
+from vla_ros.suitability import doubtful, too_slow
 
 NOT_FIT = 1
 INSTRUCTION = "pick up the red block"
@@ -105,9 +110,19 @@ def policy_check(contract: Contract) -> int:
         needs = policy_requirements(contract)
         problems += list(preflight_problems(contract, needs))
         check_robot(contract, simulated=True)
-        if not missing:
+        machine = this_machine()
+        short = machine_problem(contract.policy, needs.machine, machine)
+        problems += [short] if short else []
+        if not missing and not short:
             with _running(contract) as policy:
-                say(_answers(policy, contract))
+                for line in doubtful(contract, needs, machine):
+                    say(f"Note: {line}")
+                answer, seconds = _answers(policy, contract)
+                say(answer)
+                problem, cost = too_slow(contract, needs, seconds)
+                problems += [problem] if problem else []
+                if cost:
+                    say(f"Note: {cost}")
     except VlaRosError as error:
         problems.append(str(error))
     for problem in problems:
@@ -219,18 +234,25 @@ def _observations(contract: Contract, needs: PolicyRequirements) -> Iterator[Any
     return synthetic_observations(contract.robot, contract.cameras, needs, INSTRUCTION)
 
 
-def _answers(policy: IsolatedPolicy, contract: Contract) -> str:
-    """Answers to noise, not to every observation, as in the graph; what came of it.  Raises `VlaRosError`."""
+def _answers(policy: IsolatedPolicy, contract: Contract) -> tuple[str, float]:
+    """Answers to noise, not to every observation, as in the graph: what came of it, and the median seconds.
+
+    Raises `VlaRosError`.
+    """
     policy.load()
+    seconds = []
     try:
         policy.reset(INSTRUCTION)
         for observation in islice(_observations(contract, policy.requirements), *ASKED):
+            begun = time.monotonic()
             output = policy.infer(observation)
+            seconds.append(time.monotonic() - begun)
     except InstructionError as error:
-        return f"It answered noise in words: {error}"
+        return f"It answered noise in words: {error}", 0.0
     rows = output.values if output.values is not None else output.tokens
     stages = ", ".join(f"{name} {1e3 * seconds:.1f} ms" for name, seconds in output.latency.items())
-    return f"It answered {'nothing' if rows is None else f'{len(rows)} steps'} ({stages})."
+    said = f"It answered {'nothing' if rows is None else f'{len(rows)} steps'} ({stages})."
+    return said, median(seconds)
 
 
 def _bytes(count: int) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from vla_ros.commands.safe_console import Console
-from vla_ros.contract import Contract, preflight
+from vla_ros.contract import Contract
+from vla_ros.policies.machine import check_machine
 from vla_ros.policies.registry import contract_policy
 from vla_ros.policies.remote.layout import layout
 from vla_ros.policies.remote.security import read_token
 from vla_ros.policies.remote.server import HEALTH, PolicyServer, ServerOptions
+from vla_ros.preflight import preflight
 
 
 def serve(
@@ -23,6 +25,7 @@ def serve(
     form, token = layout(layout_name), read_token(token_file)
     policy = contract_policy(contract)
     preflight(contract, policy.requirements)
+    check_machine(contract.policy, policy.requirements.machine)
     policy.load()
     options = ServerOptions(host=host, port=port, token=token, certificate=certificate, key=key)
     server = PolicyServer(policy, contract.robot, form, options)

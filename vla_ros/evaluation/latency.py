@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.evaluation.run_data import Passage, RunData, Stamps
-from vla_ros.types import Array
+from vla_ros.execution.pace import FOLLOWING, SLOW, share_of_pace, slow_sentence
+from vla_ros.types import Array, Source
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,50 @@ def hops(run: RunData) -> list[Hop]:
         _hop("ActionChunk to first command", chunks, commands),
         _hop("camera stamp to first command", {stamp: stamp for stamp in commands}, commands),
     ]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a policy's steps could be executed in a run; medians over the answers that made chunks."""
+
+    horizon: int
+    """Steps of an answer."""
+    period: float
+    """Seconds from step to step."""
+    age: float
+    """Seconds from the observation to the chunk."""
+    interval: float
+    """Seconds from one answer to the next."""
+
+    @property
+    def share(self) -> float:
+        """Share (0, 1] of the policy's own pace that was left to the robot."""
+        return share_of_pace(self.horizon, self.period, self.age, self.interval)
+
+    def sentence(self) -> str:
+        """What it cost that the policy was too slow for its action rate; empty when it was not."""
+        if self.share >= SLOW:
+            return ""
+        cost = slow_sentence(self.horizon, self.period, self.age, self.interval, self.share)
+        return f"{cost[0].upper()}{cost[1:]}."
+
+
+def pace(run: RunData) -> Pace | None:
+    """The pace of a run's policy; None where fewer than two of its answers followed each other."""
+    shapes = run.chunk_shapes
+    policy = shapes.sources == Source.POLICY
+    sent = np.sort(run.chunks.sent[policy]) * 1e-9
+    gaps = np.diff(sent)
+    gaps = gaps[(gaps > 0.0) & (gaps <= FOLLOWING)]
+    if len(gaps) == 0:
+        return None
+    ages = (run.chunks.sent[policy] - run.chunks.stamps[policy]) * 1e-9
+    return Pace(
+        int(np.median(shapes.horizons[policy])),
+        float(np.median(shapes.periods[policy])),
+        float(np.median(ages)),
+        float(np.median(gaps)),
+    )
 
 
 def rates(run: RunData) -> list[Rate]:

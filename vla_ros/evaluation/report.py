@@ -13,7 +13,7 @@ import numpy as np
 from vla_ros.contract import load_contract
 from vla_ros.errors import DataError
 from vla_ros.evaluation.judge import Verdict, judge_run
-from vla_ros.evaluation.latency import Hop, hops, rates
+from vla_ros.evaluation.latency import Hop, Pace, hops, pace, rates
 from vla_ros.evaluation.page import cards, missing, page, picture, section, table
 from vla_ros.evaluation.plots import joint_figures, path_figure, tracking_figure
 from vla_ros.evaluation.run_data import EpisodeEvent, RunData, load_run
@@ -52,6 +52,13 @@ class ReportSummary:
     tasks: tuple[TaskResult, ...]
     verdict: Verdict
     hops: tuple[Hop, ...]
+    pace: Pace | None
+    """None: no two answers of a policy followed each other."""
+
+    @property
+    def too_slow(self) -> str:
+        """What it cost that the policy was too slow for its action rate; empty when it was not."""
+        return self.pace.sentence() if self.pace is not None else ""
 
 
 def make_report(bag: Path, robot: RobotSpec | str, out_dir: Path, video: bool = True) -> ReportSummary:
@@ -75,7 +82,7 @@ def make_report(bag: Path, robot: RobotSpec | str, out_dir: Path, video: bool = 
             movie = out_dir / "video.mp4"
             pictures = stills(movie)
         summary = ReportSummary(
-            out_dir / "report.html", movie, tuple(task_results(run)), verdict, tuple(hops(run))
+            out_dir / "report.html", movie, tuple(task_results(run)), verdict, tuple(hops(run)), pace(run)
         )
         summary.report.write_text(_html(run, robot, summary, pictures, trouble), encoding="utf-8")
     except OSError as error:
@@ -137,7 +144,8 @@ def _head(run: RunData, summary: ReportSummary) -> Iterator[str]:
     verdict = summary.verdict
     shade = "bad" if verdict.violations or not verdict.ticks else "good"
     said = f'<p class="verdict {shade}">{escape(verdict.sentence())}</p>'
-    yield section("Tasks", "", *(lines or [missing("No episode was recorded.")]), said)
+    slow = [f'<p class="verdict bad">{escape(summary.too_slow)}</p>'] if summary.too_slow else []
+    yield section("Tasks", "", *(lines or [missing("No episode was recorded.")]), said, *slow)
 
 
 def _cards(run: RunData, summary: ReportSummary, seconds: float) -> Iterator[str]:
@@ -158,6 +166,8 @@ def _cards(run: RunData, summary: ReportSummary, seconds: float) -> Iterator[str
         items.append(("period error p99, worst", f"{1e3 * float(statuses.period_error_p99.max()):.2f} ms"))
     if len(end_to_end.seconds):
         items.append(("camera to command, median", f"{1e3 * end_to_end.percentile(50):.0f} ms"))
+    if summary.pace is not None:
+        items.append(("share of the policy's pace", f"{summary.pace.share:.0%}"))
     yield cards(items)
 
 

@@ -85,6 +85,18 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class ChunkShapes:
+    """Of `/vla/action_chunk`, one a chunk in the order of `RunData.chunks`."""
+
+    horizons: NDArray[np.int64]
+    """Steps."""
+    periods: Array
+    """Seconds from step to step."""
+    sources: NDArray[np.int64]
+    """Who answered (`Authority`)."""
+
+
+@dataclass(frozen=True)
 class EpisodeEvent:
     """One message of `/vla/episode_status` or of the simulator's judge."""
 
@@ -119,6 +131,7 @@ class RunData:
     observations: Passage
     outputs: Passage
     chunks: Passage
+    chunk_shapes: ChunkShapes
     policy_errors: tuple[tuple[int, str], ...]
     episodes: tuple[EpisodeEvent, ...]
     instructions: tuple[tuple[int, str], ...]
@@ -232,7 +245,11 @@ class _Collector:
             )
 
     def _passage(self, entry: BagMessage, m: Any) -> None:
-        self._add(entry.topic, stamp_of(m.header.stamp), m.sequence, entry.stamp)
+        row: tuple[Any, ...] = (stamp_of(m.header.stamp), m.sequence, entry.stamp)
+        if entry.topic == "/vla/action_chunk":
+            # bags of before persons could take over have no source
+            row = (*row, len(m.gripper_width), m.period, getattr(m, "source", 0))
+        self._add(entry.topic, *row)
         if entry.topic == "/vla/policy_output" and m.error:
             self._add("errors", entry.stamp, str(m.error))
 
@@ -266,6 +283,7 @@ class _Collector:
         n = self.robot.dof
         s = self._columns("setpoints", 9, sort=False)
         t = self._columns("statuses", 8)
+        c = self._columns("/vla/action_chunk", 6)
         return RunData(
             path=path,
             start=self.first if self.last else 0,
@@ -299,7 +317,8 @@ class _Collector:
             commands=self._joints("commands"),
             observations=self._stage("/vla/observation"),
             outputs=self._stage("/vla/policy_output"),
-            chunks=self._stage("/vla/action_chunk"),
+            chunks=Passage(*map(_ints, c[:3])),
+            chunk_shapes=ChunkShapes(_ints(c[3]), _floats(c[4]), _ints(c[5])),
             policy_errors=tuple((int(a), str(b)) for a, b in self.rows.get("errors", ())),
             episodes=tuple(self.episodes),
             instructions=tuple((int(a), str(b)) for a, b in self.rows.get("instructions", ())),

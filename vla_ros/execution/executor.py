@@ -18,7 +18,7 @@ from vla_ros.execution.delay import DelayStatistics
 from vla_ros.execution.ease import Gentle
 from vla_ros.execution.history import History
 from vla_ros.execution.late import deferred
-from vla_ros.execution.pace import IN_TIME, MARGIN, AnswerIntervals, in_time, lasting, slow_sentence
+from vla_ros.execution.pace import IN_TIME, MARGIN, SLOW, AnswerIntervals, in_time, lasting, slow_sentence
 from vla_ros.execution.reference import CartesianReference, CartesianSample, JointReference
 from vla_ros.execution.relay import Relay
 from vla_ros.execution.schedule import Schedule
@@ -32,9 +32,6 @@ from vla_ros.types import ActionChunk, ActionKind, Array, Composition, Pose, Sou
 _SHARE = 0.75
 """Share of the tool's acceleration and jerk limits a chunk may ask for; a curve through few waypoints of a
 braking motion takes up to 1.3 times as much."""
-
-_SLOW = 0.95
-"""Share of the pace below which a policy is said to be too slow."""
 
 _REMEMBERED = 32
 """Chunks an ensemble is made of at most."""
@@ -235,7 +232,7 @@ class ChunkExecutor:
             here = current.points_at(np.array([time]))[0]
         late = deferred(meant, time, here, seconds)
         pace = min(1.0, chunk.horizon * chunk.period / seconds)
-        slow = slow_sentence(chunk.horizon, chunk.period, age, interval, pace) if pace < _SLOW else ""
+        slow = slow_sentence(chunk.horizon, chunk.period, age, interval, pace) if pace < SLOW else ""
         return late.path, late.spacing, late.begins, (pace, slow)
 
     def _until_the_next(self, chunk: ActionChunk, time: float, late: bool) -> float:

@@ -19,6 +19,9 @@ IN_TIME = 0.5
 MARGIN = 1.2
 """Of the usual interval between answers: one that comes a fifth later still finds the robot in motion."""
 
+SLOW = 0.95
+"""Share of its own pace below which a policy is said to be too slow."""
+
 FOLLOWING = 2.0
 """Answers further apart than this [s] do not follow each other: the robot may rest between them."""
 

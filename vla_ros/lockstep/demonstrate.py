@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.contract import Contract, load_contract, topic_problems
+from vla_ros.contract import Contract, load_contract
 from vla_ros.errors import ConfigurationError, ContractError, DataError, did_you_mean, unknown
 from vla_ros.lockstep.bag_log import IMAGES, BagLog
 from vla_ros.lockstep.simulated import EPISODE_SPAN, START, Scene, make_world, rollout, set_scene
 from vla_ros.lockstep.sources import ExpertSource
+from vla_ros.preflight import topic_problems
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.sim.expert import Variation, disturbed_start, draw
 from vla_ros.sim.expert.phrases import phrase

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vla_ros.contract import Contract, preflight
+from vla_ros.contract import Contract
 from vla_ros.control.controller import SafetyController
 from vla_ros.errors import DataError
 from vla_ros.lockstep.recorded import RecordedRun, SetpointRow, Stretch, without_forces
@@ -28,6 +28,7 @@ from vla_ros.lockstep.schedule import (
 from vla_ros.lockstep.strip import Strip, Window
 from vla_ros.lockstep.trace import Trace
 from vla_ros.policies.base import Policy
+from vla_ros.preflight import preflight
 from vla_ros.types import NANOSECONDS, ActionChunk, JointSetpoint, JointState
 
 LEAD_IN = 0.5

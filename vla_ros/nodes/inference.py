@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from std_msgs.msg import String
 
 from vla_ros import msg
-from vla_ros.contract import Contract, preflight
+from vla_ros.contract import Contract
 from vla_ros.errors import PolicyError, VlaRosError
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
@@ -34,9 +34,12 @@ from vla_ros.nodes.conversions import (
 from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.policies.base import ActionPrefix, Policy, PrefixPolicy
+from vla_ros.policies.machine import this_machine
 from vla_ros.policies.process.screening import check_output
 from vla_ros.policies.registry import contract_policy, family
 from vla_ros.policies.wrappers import delayed
+from vla_ros.preflight import preflight
+from vla_ros.suitability import doubtful
 from vla_ros.types import NANOSECONDS, Observation, PolicyOutput
 
 if TYPE_CHECKING:
@@ -84,6 +87,8 @@ class Inference(VlaLifecycleNode):
         self._policy = self._make_policy(contract)
         needs = self._needs = self._policy.requirements
         preflight(contract, needs)
+        for doubt in doubtful(contract, needs, this_machine()):
+            self.get_logger().warning(doubt)
         self._policy.load()
         self._period = 1.0 / (self.value("policy_rate") or needs.rate)
         if self.value("policy_delay") > 0.0:

@@ -13,7 +13,6 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros import msg
-from vla_ros.contract import preflight
 from vla_ros.errors import ContractError, ObservationError
 from vla_ros.ingest import FrameRules, FrameScreen, JointBuffer, Pairer, Rejection, gripper_width_of
 from vla_ros.nodes import topics
@@ -23,6 +22,7 @@ from vla_ros.nodes.conversions import observation_message, to_joint_state, to_st
 from vla_ros.nodes.images import resized, rgb_of, rgb_of_compressed
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.policies.registry import policy_requirements
+from vla_ros.preflight import preflight
 from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import NANOSECONDS, CameraImage
 

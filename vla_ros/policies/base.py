@@ -31,7 +31,7 @@ class MachineNeed:
     memory: int = 0
     """Bytes of memory on `device` for weights and working space, as far as known before loading."""
     device: str = "cpu"
-    """`cpu` or `cuda`."""
+    """`cpu`, `cuda`, or `auto`: a GPU where there is one."""
 
 
 @dataclass(frozen=True)

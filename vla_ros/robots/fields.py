@@ -45,13 +45,15 @@ class Fields:
         self._prefix = prefix
         self._content = content
         self._taken: set[str] = set()
+        self._known: set[str] = set()
 
     def error(self, key: str, problem: str) -> ConfigurationError:
         """The exception to raise for `key`."""
         return ConfigurationError(f"{self.path}: {self._prefix}{key}: {problem}")
 
     def __contains__(self, key: str) -> bool:
-        """Whether the file has `key`."""
+        """Whether the file has `key`, which is thereby known here."""
+        self._known.add(key)
         return key in self._content
 
     def names(self) -> list[str]:
@@ -60,6 +62,7 @@ class Fields:
 
     def take(self, key: str) -> Any:
         """The raw value of a required key."""
+        self._known.add(key)
         if key not in self._content:
             raise self.error(key, "missing")
         self._taken.add(key)
@@ -69,7 +72,7 @@ class Fields:
         """Refuse unknown keys."""
         strange = [key for key in self.names() if key not in self._taken]
         if strange:
-            known = sorted(self._taken)
+            known = sorted(self._known)
             hint = did_you_mean(strange[0], known)
             raise self.error(strange[0], f"unknown key; known here: {', '.join(known)}.{hint}")
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from scripted_policies import NORMALIZATION
 
-from vla_ros.contract import load_contract, preflight
+from vla_ros.contract import load_contract
 from vla_ros.errors import InstructionError, PolicyError
 from vla_ros.policies.base import ActionPrefix, Policy, PrefixPolicy
 from vla_ros.policies.process.isolated import FIRST_DELAY, LONGEST_DELAY, IsolatedPolicy, isolated
 from vla_ros.policies.registry import policy_scaling
+from vla_ros.preflight import preflight
 from vla_ros.types import ActionKind, CameraImage, JointState, Observation, Pose
 
 pytestmark = [

@@ -110,9 +110,7 @@ def make_octo(
         cameras=tuple(CameraNeed(one, required=name == next(iter(cameras))) for name, one in cameras.items()),
         observation_window=steps,
         normalization=scaled,
-        machine=MachineNeed(
-            _memory(config), "cpu" if device == "auto" else device.replace("tensorrt", "cuda")
-        ),
+        machine=MachineNeed(_memory(config), device.replace("tensorrt", "cuda")),
         action_rate=get_action_space(named, robot.dof).rate if scaled.key in ACTION_SPACES else None,
     )
     setting = Setting(config, requirements, space, robot.gripper, cameras, goals, steps, seed)

@@ -99,7 +99,7 @@ def make_openvla(
         cameras=(CameraNeed(chosen_camera(robot, camera)),),
         normalization=normalization,
         codec=TokenCodec(config.vocabulary),
-        machine=MachineNeed(memory(config, precision), "cpu" if device == "auto" else device),
+        machine=MachineNeed(memory(config, precision), device),
         action_rate=trained,
     )
     setting = Setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from vla_ros.actions.normalization import Normalization, NormalizationKind
 from vla_ros.actions.space import get_action_space
@@ -90,7 +91,7 @@ def make_rt2(
         horizon=horizon,
         cameras=(CameraNeed(name),),
         normalization=normalization,
-        machine=MachineNeed(0, "cpu" if device == "auto" else device),
+        machine=MachineNeed(weights_memory(checkpoint, precision), device),
     )
     return Rt2Policy(
         Setting(
@@ -98,6 +99,23 @@ def make_rt2(
             space.dimension,
         )
     )  # fmt: skip
+
+
+def weights_memory(checkpoint: str, precision: str) -> int:
+    """Bytes that the weights of a local folder take once loaded; 0 for a name on the hub, not fetched yet."""
+    folder = Path(checkpoint).expanduser()
+    files = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
+    size = sum(file.stat().st_size for file in files)
+    wanted = {"fp32": 4, "bf16": 2}.get(precision)
+    if not size or wanted is None:
+        return size
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return size
+    stored = config.get("dtype", config.get("torch_dtype")) if isinstance(config, dict) else None
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(str(stored), wanted)
+    return size * wanted // width
 
 
 def _normalization(checkpoint: str, revision: str, key: str) -> Normalization:

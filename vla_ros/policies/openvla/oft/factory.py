@@ -119,7 +119,7 @@ def make_openvla_oft(
         horizon=steps,
         cameras=tuple(CameraNeed(name) for name in cameras),
         normalization=scaled,
-        machine=MachineNeed(memory(config, precision), "cpu" if device == "auto" else device),
+        machine=MachineNeed(memory(config, precision), device),
         action_rate=trained,
     )
     told = scaling(entry, key, kind, said, "proprio") if "proprio" in entry else None
