@@ -250,6 +250,7 @@ MAKERS: dict[str, Maker | str] = {
     "scripted": "scripted:rows",
     "one_step": "one_step:rows",
     "replay_speed": "replay_speed:rows",
+    "speed_limits": "speed_limits:rows",
 }
 """By the name of a result: what makes its tables, or the module and function that does."""
 
