@@ -150,7 +150,8 @@ def add(figures: dict[str, Any], found: Found) -> None:
     figures["fci_reflexes"] += len(found.reflexes)
     figures["violations_by_kind"] = dict(Counter(figures["violations_by_kind"]) + verdict.by_kind)
     figures["interventions"] = dict((Counter(figures["interventions"]) + found.reasons).most_common())
-    peaks = (*verdict.peaks.max(axis=1), *verdict.speeds.shares)
+    shares = (np.inf,) * 3 if verdict.speeds is None else verdict.speeds.shares
+    peaks = (*verdict.peaks.max(axis=1), *shares)
     for name, peak in zip(PEAKS, peaks, strict=True):
         figures[f"peak_{name}"] = max(figures[f"peak_{name}"], float(peak))
 

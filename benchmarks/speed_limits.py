@@ -23,11 +23,11 @@ from benchmarks.tables import Document, Rows
 from vla_ros.commands.shared import plain_errors
 from vla_ros.control.motion import JointMotion, Stop
 from vla_ros.robots import load_robot, robot_names
-from vla_ros.types import Intervention
+from vla_ros.types import Intervention, SafetyState
 
 WARM_UP = 200
 """Cycles that are not counted."""
-WIDE, ASKED = 0.12, 1.3
+WIDE, ASKED = 0.08, 1.3
 """Radius of the fast circle [m], and its speed as a share of the limit."""
 WITH, WITHOUT = "with the limits", "without"
 
@@ -71,6 +71,9 @@ def measure(robot: str, count: int, radius: float, turn: float) -> dict[str, Any
                 spent[name].append(took)
                 limited += name == WITH and any("speed" in item.reason.value for item in result.interventions)
     gc.unfreeze()
+    for name, subject in subjects.items():
+        if subject.controller.state not in (SafetyState.RUNNING, SafetyState.LIMITED):
+            raise RuntimeError(f"{robot}, {name}, ended {subject.controller.message}")
     found: dict[str, Any] = {
         name: summary(MILLI * np.array(v, float), tails=True) for name, v in spent.items()
     }
