@@ -40,6 +40,8 @@ from vla_ros.sim.drivers.fci import first_reflex
 from vla_ros.types import Array, SafetyState
 
 BLENDINGS = ("replace", "temporal_ensemble", "rtc")
+PEAKS = ("velocity", "acceleration", "jerk", "tool", "turn", "elbow")
+"""Of joints; speeds of tool, turning and elbow: greatest shares of their limits."""
 SAVE_EVERY = 20.0
 """Seconds between two writings of the results."""
 
@@ -135,7 +137,7 @@ def attack(robot: str, ticks: int, seed: int = 0) -> Iterator[Found]:
 def _empty() -> dict[str, Any]:
     return {
         "ticks": 0, "episodes": 0, "violations": 0, "violations_by_kind": {}, "fci_reflexes": 0,
-        "peak_velocity": 0.0, "peak_acceleration": 0.0, "peak_jerk": 0.0, "interventions": {},
+        **{f"peak_{name}": 0.0 for name in PEAKS}, "interventions": {},
     }  # fmt: skip
 
 
@@ -148,7 +150,9 @@ def add(figures: dict[str, Any], found: Found) -> None:
     figures["fci_reflexes"] += len(found.reflexes)
     figures["violations_by_kind"] = dict(Counter(figures["violations_by_kind"]) + verdict.by_kind)
     figures["interventions"] = dict((Counter(figures["interventions"]) + found.reasons).most_common())
-    for name, peak in zip(("velocity", "acceleration", "jerk"), verdict.peaks.max(axis=1), strict=True):
+    shares = (np.inf,) * 3 if verdict.speeds is None else verdict.speeds.shares
+    peaks = (*verdict.peaks.max(axis=1), *shares)
+    for name, peak in zip(PEAKS, peaks, strict=True):
         figures[f"peak_{name}"] = max(figures[f"peak_{name}"], float(peak))
 
 

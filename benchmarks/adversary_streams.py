@@ -11,6 +11,7 @@ from vla_ros.actions import rotations
 from vla_ros.control.controller import SafetyController
 from vla_ros.evaluation.run_data import Setpoints
 from vla_ros.robots.environment import Box, Cylinder, Obstacle, Plane, Sphere
+from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import (
     NANOSECONDS,
     ActionChunk,
@@ -80,7 +81,7 @@ STREAMS: dict[str, Steps] = {
     "diving": _diving,
     "tokens": _tokens,
 }
-FAULTS = ("none", "late", "clock", "teleport", "nan", "hands", "joints", "absolute", "measured")
+FAULTS = ("none", "late", "clock", "teleport", "nan", "hands", "joints", "absolute", "measured", "numb")
 
 
 def obstacles(random: np.random.Generator, controller: SafetyController, q: Array) -> list[Obstacle]:
@@ -115,6 +116,8 @@ class Episode:
         self.number = 0
         self.reasons: Counter[str] = Counter()
         self.drift = float(random.uniform(-0.05, 0.05)) if fault == "clock" else 0.0
+        self.kinematics = Kinematics(self.spec)
+        self.numb_from, self.numb_until = np.inf, -np.inf
 
     def run(self, q: Array) -> Setpoints:
         """Setpoints of `TICKS` ticks from posture `q`."""
@@ -126,7 +129,7 @@ class Episode:
         for tick in range(1, TICKS + 1):
             time = tick * period
             now = START + round(time * NANOSECONDS)
-            measured = JointState(now, self._measured(lag[-3]), zero, zero[:0])
+            measured = self._sense(time, now, lag[-3])
             if time >= following:
                 self._submit(time, now)
                 following = time + float(random.uniform(0.03, 0.5))
@@ -138,6 +141,22 @@ class Episode:
             point = result.setpoint
             rows.append((now, tick, point.positions, point.gripper_width, int(result.state)))
         return _setpoints(rows)
+
+    def _sense(self, time: float, now: int, q: Array) -> JointState:
+        """The joint state, and what a robot that touches nothing feels; one that is numb ends to feel it."""
+        if self.fault == "numb" and time >= self.numb_until:
+            self.numb_from = time + float(self.random.uniform(0.2, 2.0))
+            self.numb_until = self.numb_from + float(self.random.uniform(0.05, 0.5))
+        q, zero, efforts = self._measured(q), np.zeros(self.spec.dof), np.zeros(0)
+        scale = self.spec.contact.torque_per_effort
+        if time < self.numb_from:
+            if scale is not None:
+                efforts = self.kinematics.torques(q, zero, zero) / scale
+            if self.spec.contact.force is not None:
+                self.controller.feel(np.zeros(3), time)
+        measured = JointState(now, q, zero, efforts)
+        self.controller.observe([measured])
+        return measured
 
     def _measured(self, q: Array) -> Array:
         if self.fault == "teleport" and self.random.random() < 0.002:

@@ -24,8 +24,9 @@ UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
 class Subject:
     """A controller with obstacles, payload, torques and a force at the wrist, ticked by whoever measures."""
 
-    def __init__(self, robot: str, rate: float = 0.0) -> None:
-        """`rate`: ticks a second [Hz]; 0: the robot's own."""
+    def __init__(self, robot: str, rate: float = 0.0, radius: float = RADIUS, turn: float = TURN) -> None:
+        """`rate`: ticks a second [Hz]; 0: the robot's own.  Circles of a `radius` [m], a `turn` [s] each."""
+        self._radius, self._turn = radius, turn
         contract = load_contract(robot)
         spec = replace(contract.robot, payload=Payload(0.3, np.array([0.0, 0.0, 0.05])))
         self.spec, self.rate = spec, rate or contract.control_rate
@@ -84,8 +85,8 @@ class Subject:
 
     def _circle(self, now: int, moment: float) -> ActionChunk:
         """The next steps of a circle in the y-z plane, below the home pose."""
-        angles = 2.0 * np.pi / TURN * (moment - AGE + STEP * np.arange(HORIZON + 1))
-        ways = RADIUS * np.column_stack([np.zeros(HORIZON + 1), np.sin(angles), np.cos(angles)])
+        angles = 2.0 * np.pi / self._turn * (moment - AGE + STEP * np.arange(HORIZON + 1))
+        ways = self._radius * np.column_stack([np.zeros(HORIZON + 1), np.sin(angles), np.cos(angles)])
         return ActionChunk(
             stamp=now - round(AGE * NANOSECONDS),
             sequence=self._sequence,

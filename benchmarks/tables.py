@@ -207,13 +207,13 @@ def adversary_rows(document: Document) -> list[Rows]:
     robots = document["robots"]
     heads = [
         "", "ticks", "episodes", "violations", "FCI reflexes",
-        "peak velocity", "peak acceleration", "peak jerk",
+        "velocity", "acceleration", "jerk", "tool speed", "turning speed", "elbow speed",
     ]  # fmt: skip
     cells = [
         [
             name, f"{found['ticks']:,}", str(found["episodes"]), str(found["violations"]),
             str(found["fci_reflexes"]) if name in ("panda", "fr3") else "-",
-            *(f"{found[f'peak_{kind}']:.6f}" for kind in ("velocity", "acceleration", "jerk")),
+            *(_peak(found, kind) for kind in ("velocity", "acceleration", "jerk", "tool", "turn", "elbow")),
         ]
         for name, found in robots.items()
     ]  # fmt: skip
@@ -222,9 +222,15 @@ def adversary_rows(document: Document) -> list[Rows]:
         [kind, *(f"{found['interventions'].get(kind, 0):,}" for found in robots.values())] for kind in kinds
     ]
     return [
-        Rows("Judged; peaks as shares of the applied limits", heads, cells),
+        Rows("Judged; greatest values as shares of the applied limits", heads, cells),
         Rows("Ticks with an intervention", ["", *robots], pushed),
     ]
+
+
+def _peak(found: Document, kind: str) -> str:
+    """Results of before tool, turning and elbow were judged have no peaks of them."""
+    peak = found.get(f"peak_{kind}")
+    return "-" if peak is None else f"{peak:.6f}"
 
 
 Maker = Callable[[Document], list[Rows]]
@@ -244,6 +250,7 @@ MAKERS: dict[str, Maker | str] = {
     "scripted": "scripted:rows",
     "one_step": "one_step:rows",
     "replay_speed": "replay_speed:rows",
+    "speed_limits": "speed_limits:rows",
 }
 """By the name of a result: what makes its tables, or the module and function that does."""
 

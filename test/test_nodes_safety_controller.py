@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from vla_ros.nodes.control_thread import STALL
 from vla_ros.nodes.conversions import action_chunk_message
 from vla_ros.nodes.safety_controller import SafetyControllerNode
 from vla_ros.robots import load_robot
+from vla_ros.robots.kinematics import Kinematics
 from vla_ros.types import ActionChunk, ActionKind, SafetyState
 
 pytestmark = pytest.mark.live
 
 SPEC = load_robot("panda")
+MODEL = Kinematics(SPEC)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,6 +49,7 @@ class Echo:
     def __init__(self, bench: Bench, speaking: bool = True) -> None:
         self.bench = bench
         self.speaking = speaking
+        self.feeling = False
         self.positions = SPEC.home.copy()
         self.setpoints = bench.listen(msg.JointSetpoint, topics.JOINT_SETPOINT)
         self.statuses = bench.listen(msg.SafetyStatus, topics.SAFETY_STATUS)
@@ -61,6 +65,8 @@ class Echo:
         if self.speaking:
             message = JointState(name=list(SPEC.driver.joint_names), position=self.positions.tolist())
             message.velocity = [0.0] * 7
+            if self.feeling:
+                message.effort = MODEL.torques(self.positions, np.zeros(7), np.zeros(7)).tolist()
             message.header.stamp = self.bench.probe.get_clock().now().to_msg()
             self._states.publish(message)
 
@@ -94,14 +100,8 @@ def echo() -> Iterator[Callable[..., Echo]]:
     made: list[Bench] = []
 
     def make(speaking: bool = True, **parameters: Any) -> Echo:
-        bench = Bench(
-            SafetyControllerNode,
-            contract="panda",
-            simulated=True,
-            control_rate=100.0,
-            check_driver=False,
-            **parameters,
-        )
+        settings = {"contract": "panda", "simulated": True, "control_rate": 100.0, "check_driver": False}
+        bench = Bench(SafetyControllerNode, **(settings | parameters))
         made.append(bench)
         driver = Echo(bench, speaking)
         bench.up()
@@ -217,6 +217,26 @@ def test_without_joint_states_nothing_is_commanded(echo: Callable[..., Echo]) ->
     driver.bench.until(lambda: len(driver.statuses) > 20)
     assert not driver.setpoints
     assert not driver.call("emergency_stop").success
+
+
+def test_where_contact_is_watched_nothing_moves_that_feels_nothing(
+    echo: Callable[..., Echo], tmp_path: Path
+) -> None:
+    contract = tmp_path / "contract.yaml"
+    contract.write_text("robot: panda\ncontact: true\n")
+    driver = echo(contract=str(contract))
+    assert not driver.bench.until(lambda: driver.state() is not None, 1.5) and not driver.setpoints
+    assert "contact is watched by joint torques, but no joint state" in driver.statuses[-1].message
+    driver.feeling = True
+    assert driver.reaches(SafetyState.IDLE)
+    publisher = driver.bench.talk(msg.ActionChunk, topics.ACTION_CHUNK)
+    publisher.publish(driver.chunk(0.01, 1))
+    assert driver.reaches(SafetyState.RUNNING, SafetyState.LIMITED)
+    driver.feeling = False
+    assert driver.bench.until(lambda: "contact is watched" in driver.statuses[-1].message, 5.0)
+    assert driver.reaches(SafetyState.HOLDING)
+    publisher.publish(driver.chunk(0.01, 2))
+    assert not driver.reaches(SafetyState.RUNNING, SafetyState.LIMITED, limit=1.0)
 
 
 def test_a_chunk_with_nan_published_by_anyone_stops_it(echo: Callable[..., Echo]) -> None:

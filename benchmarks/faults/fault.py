@@ -124,9 +124,7 @@ def recover(bench: Bench, already: str) -> str:
         # a latched stop must not end by itself
         bench.until(lambda: bench.state not in LATCHED, 0.7)
         if bench.state in LATCHED:
-            bench.until(lambda: bench.state != "STOPPING", PATIENCE)
-            bench.until(lambda: bench.ask("reset"), PATIENCE)
-            bench.until(lambda: bench.state not in LATCHED, 1.0)
+            _reset(bench)
             steps.append(RESET)
         _moves_on(bench)
     if not bench.moving():
@@ -161,10 +159,18 @@ def _set_moving(bench: Bench) -> None:
     """The robot moves, whatever was before."""
     if bench.kind.chain:
         if bench.state in LATCHED:
-            bench.ask("reset")
+            _reset(bench)
         bench.go_home()
     for _ in range(3):
         if bench.until(lambda: bench.moving() or bench.state in LATCHED, 0.5 * PATIENCE) and bench.moving():
             return
-        bench.ask("reset")
-    raise MachineError(f"The graph does not move before the fault: {bench.state}.")
+        _reset(bench)
+    message = bench.recording.statuses[-1].message if bench.recording.statuses else ""
+    raise MachineError(f"The graph does not move before the fault: {bench.state} ({message}).")
+
+
+def _reset(bench: Bench) -> None:
+    """Reset a latched controller once it rests; back when its state says so, which it does a little later."""
+    bench.until(lambda: bench.state != "STOPPING", PATIENCE)
+    bench.until(lambda: bench.ask("reset") or bench.state not in LATCHED, PATIENCE)
+    bench.until(lambda: bench.state not in LATCHED, 1.0)

@@ -76,6 +76,13 @@ def test_shape_and_bytes_must_agree(shape: object) -> None:
         unpack(frame)
 
 
+@pytest.mark.parametrize("shape", [[2**62, 4, 0], [2**26, 2**26, 2**26, 0], [0, 2**26, 2**26]])
+def test_a_side_of_zero_excuses_no_other(shape: list[int]) -> None:
+    frame = msgpack.packb({b"__ndarray__": True, b"data": b"", b"dtype": "<f4", b"shape": shape})
+    with pytest.raises(PolicyError):
+        unpack(frame)
+
+
 def test_depth_is_bounded() -> None:
     message: object = 1
     for _ in range(MAX_DEPTH + 1):

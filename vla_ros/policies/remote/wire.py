@@ -113,7 +113,8 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
     )
     if not natural or len(shape) > MAX_DIMENSIONS or not isinstance(data, bytes):
         raise PolicyError("An array of the message has no valid shape or no bytes.")
-    if math.prod(shape) * dtype.itemsize != len(data):
+    # where one side is 0, the others have no bytes to be held against, and numpy has bounds of its own
+    if math.prod(max(one, 1) for one in shape) > MAX_FRAME or math.prod(shape) * dtype.itemsize != len(data):
         raise PolicyError(
             f"An array of shape {tuple(shape)} and kind {dtype.str} came with {len(data)} bytes."
         )
