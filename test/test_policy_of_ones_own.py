@@ -54,5 +54,6 @@ def test_the_page_s_policy_is_checked_and_runs(tmp_path: Path, monkeypatch: pyte
         raise StoppedError(said[-1])
     kinematics = Kinematics(robot)
     heights = [kinematics.forward(q).position[2] for q in run.setpoints.positions[::50]]
-    assert 0.02 < heights[0] - min(heights) < 0.06
+    # five centimetres, and the steps that were already answered
+    assert 0.02 < heights[0] - min(heights) < 0.085
     assert judge_run(run, robot).violations == ()
