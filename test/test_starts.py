@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vla_ros
+from vla_ros.contract import load_contract
+from vla_ros.sim import realtime
+from vla_ros.sim.world import World
 
 PACKAGE = Path(vla_ros.__file__).parent
 HEAVY = {"numba", "scipy", "mujoco", "matplotlib", "pandas", "torch", "typer", "rich", "pydantic"}
@@ -95,3 +100,72 @@ def test_nothing_is_collected_before_a_node_is_made_and_everything_after(tmp_pat
         "from vla_ros.nodes.__main__ import run_node\nrun_node('a_node')"
     )
     assert run(code, str(tmp_path)).split() == ["False", "False", "True", "True"]
+
+
+def test_the_simulated_robot_reports_nothing_before_its_cameras_have_seen_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, seen, failures = threading.Event(), [], []
+
+    class Slow:
+        backend = "slow"
+
+        def __init__(self, *given: object) -> None:
+            assert made.wait(20.0)
+
+        def render(self, data: object, name: str) -> np.ndarray:
+            seen.append(name)
+            return np.zeros((2, 2, 3), np.uint8)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(realtime, "make_renderer", Slow)
+    spec = load_contract("ur5", simulated=True).robot
+    world, lock = World(spec, "pick", 0, "", 0.002, spec.cameras), threading.Lock()
+    physics = realtime.PhysicsLoop(
+        world, lock, 125.0, lambda sample: None, failures.append, lambda: None, 1.0
+    )
+    loop = realtime.CameraLoop(world, lock, physics, "auto", lambda *given: None, failures.append)
+    loop.start()
+    try:
+        assert not loop.wait_ready(0.05)
+        made.set()
+        assert loop.wait_ready(20.0)
+        assert seen[: len(spec.cameras)] == list(spec.cameras)
+    finally:
+        made.set()
+        loop.stop()
+    assert not failures
+
+
+def test_a_renderer_that_cannot_be_made_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise OSError("no context")
+
+    monkeypatch.setattr(realtime, "make_renderer", fail)
+    spec = load_contract("ur5", simulated=True).robot
+    world, lock, failures = World(spec, "pick", 0, "", 0.002, spec.cameras), threading.Lock(), []
+    physics = realtime.PhysicsLoop(
+        world, lock, 125.0, lambda sample: None, failures.append, lambda: None, 1.0
+    )
+    loop = realtime.CameraLoop(world, lock, physics, "auto", lambda *given: None, failures.append)
+    loop.start()
+    assert loop.wait_ready(20.0)
+    loop.stop()
+    assert len(failures) == 1
+
+
+def test_physics_begins_after_the_cameras() -> None:
+    code = (
+        "import rclpy\n"
+        "from vla_ros.nodes import simulator\n"
+        "order = []\n"
+        "simulator.PhysicsLoop.start = lambda self: order.append('physics')\n"
+        "simulator.CameraLoop.start = lambda self: order.append('cameras')\n"
+        "simulator.CameraLoop.wait_ready = lambda self: order.append('ready')\n"
+        "rclpy.init(args=['--ros-args', '-p', 'robot:=ur5'])\n"
+        "simulator.Simulator()\n"
+        "print(*order, flush=True)\n"
+        "import os\nos._exit(0)\n"
+    )
+    assert run(code).split()[-3:] == ["cameras", "ready", "physics"]
