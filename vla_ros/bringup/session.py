@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup.domain import claimed_domain
 from vla_ros.bringup.graph import GraphOptions, Process, contract_for, environment, graph
 from vla_ros.bringup.runner import Runner
 from vla_ros.contract import Contract
 from vla_ros.errors import ConfigurationError, MachineError, VlaRosError
-from vla_ros.nodes.operator import EpisodeResult, Operator
+
+if TYPE_CHECKING:
+    from vla_ros.nodes.operator import EpisodeResult, Operator
 
 MOVE_TIMEOUT, STILL_FOR = 30.0, 0.3
 """Longest time of a motion, and how long the robot must stand to have arrived [s]."""
@@ -196,6 +198,9 @@ def session(
         runner.start()
         operator = None
         try:
+            # its imports take as long as a process of the graph: while those import theirs
+            from vla_ros.nodes.operator import Operator
+
             # a participant that joins while all the others do may miss an announcement and wait 3 s for the
             # next; one that joins when they are at rest is known to all at once
             up = _says(folder / "log" / "lifecycle_manager.log", " Up: ", runner, patience)

@@ -2,10 +2,14 @@
 
 A node imports for a second or more before `base.run` takes the signals over.  Until then nothing is open and
 nothing moves, so the process just ends, without the traceback that Python has for a Ctrl-C.
+
+Nor does the garbage collector run until then: what is imported stays, and looking through it again and again
+takes a tenth of the time.  `base.run` turns it on before anything is spun.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -23,6 +27,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def run_node(module: str) -> None:
     """Run a node's module as `python -m` does; it ends the process by itself."""
     on_ending(_end)
+    gc.disable()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -6,6 +6,7 @@ there is logged as it is and refuses the transition, so nothing moves.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -185,6 +186,9 @@ def run(
     executor = SingleThreadedExecutor()
     try:
         node = make_node()
+        # what was imported stays (`nodes.__main__`): no collection looks through it in motion
+        gc.freeze()
+        gc.enable()
         executor.add_node(node)
         while not asked.is_set() and not node.stopping:
             executor.spin_once(timeout_sec=WAKE_UP)

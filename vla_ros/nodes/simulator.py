@@ -126,8 +126,9 @@ class Simulator(VlaNode):
         self.create_timer(STATUS_PERIOD, self._publish_status)
         self.create_timer(OBJECTS_PERIOD, self._publish_objects)
         self.create_timer(DIAGNOSTICS_PERIOD, self._publish_health)
-        self._physics.start()
         self._cameras.start()
+        self._cameras.wait_ready()
+        self._physics.start()
         self.get_logger().info(f"{spec.title} is simulated: {self._world.task.instruction}.")
 
     def _cameras_of(self, spec: RobotSpec) -> dict[str, CameraSpec]:

@@ -159,13 +159,20 @@ class CameraLoop(Loop):
         self._publish = publish
         self.backend = ""
         """Known once the thread has made its renderer."""
+        self._ready = threading.Event()
         self.skipped = 0
         """Frames that were not rendered because the machine was too slow."""
 
     def _work(self) -> None:
         data = mujoco.MjData(self._model)
-        renderer = make_renderer(self._model, self._cameras, self._kind)
-        self.backend = renderer.backend
+        try:
+            renderer = make_renderer(self._model, self._cameras, self._kind)
+            self.backend = renderer.backend
+            self._copy_state(data)
+            for name in self._cameras:
+                renderer.render(data, name)
+        finally:
+            self._ready.set()
         periods = {name: round(NANOSECONDS / camera.rate) for name, camera in self._cameras.items()}
         due = dict.fromkeys(self._cameras, time.time_ns())
         try:
@@ -183,6 +190,14 @@ class CameraLoop(Loop):
                     due[name] = self._next(due[name], round(periods[name] / speed))
         finally:
             renderer.close()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until a first image of each camera was rendered, or that failed; False after `timeout` [s].
+
+        Making an OpenGL context keeps the interpreter for up to a second on a slow machine: physics that runs
+        already would stand still, and its robot would be stopped for joint states that do not come.
+        """
+        return self._ready.wait(timeout)
 
     def _next(self, due: int, period: int) -> int:
         """The next instant that is not past; near, also when the clock was set back."""

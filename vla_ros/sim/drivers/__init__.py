@@ -5,7 +5,6 @@ from __future__ import annotations
 from vla_ros.errors import ConfigurationError
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.sim.drivers.forward import ForwardDouble
-from vla_ros.sim.drivers.franka import FrankaDouble
 from vla_ros.sim.drivers.interbotix import InterbotixDouble
 from vla_ros.sim.drivers.latching import DYNAMIXEL_VELOCITY, Driver, LatchingDriver, SpeedLimitedDriver
 from vla_ros.sim.drivers.ur import UrDouble
@@ -14,7 +13,6 @@ __all__ = [
     "DYNAMIXEL_VELOCITY",
     "Driver",
     "ForwardDouble",
-    "FrankaDouble",
     "InterbotixDouble",
     "UrDouble",
     "make_driver",
@@ -38,6 +36,9 @@ def make_driver(spec: RobotSpec, patience: float = 0.0) -> Driver:
         )
     if patience > 0.0:
         if kind == "franka_ros2":
+            # its checks are compiled: numba, half of a simulator's imports, is loaded for a Franka alone
+            from vla_ros.sim.drivers.franka import FrankaDouble
+
             return FrankaDouble(spec, patience)
         if kind == "ros2_control":
             return ForwardDouble(spec)
