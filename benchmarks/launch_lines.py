@@ -206,7 +206,8 @@ def document(head: Mapping[str, Any], instruction: str, runs: Sequence[Mapping[s
 def rows(document: Mapping[str, Any]) -> list[Rows]:
     """The table of a result."""
     heads = [
-        "launch file", "policy", "carried out", "all nodes active [s]", "first command [s]", "Ctrl-C to end [s]",
+        "launch file", "policy", "carried out",
+        "all nodes active [s]", "first command [s]", "Ctrl-C to end [s]",
     ]  # fmt: skip
     cells = [
         [
