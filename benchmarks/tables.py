@@ -248,6 +248,7 @@ MAKERS: dict[str, Maker | str] = {
     "demonstrations": "demonstrations:rows",
     "recording": "data_tables:recording_rows",
     "scripted": "scripted:rows",
+    "launch_lines": "launch_lines:rows",
     "one_step": "one_step:rows",
     "replay_speed": "replay_speed:rows",
     "speed_limits": "speed_limits:rows",

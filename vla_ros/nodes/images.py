@@ -8,21 +8,17 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 
 from vla_ros.errors import ObservationError
+from vla_ros.nodes.color_conversion import CHANNELS, converter
 from vla_ros.types import Image
-
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-_TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-}
 
 
 def rgb_of(message: ImageMessage, topic: str) -> Image:
     """Pixels (height, width, 3) of an Image message; rgb8 without padding is a read-only view, no copy.
 
-    Raises `ObservationError` for another encoding or data that do not fit height, width and step.
+    What is converted has been checked before: cv_bridge itself takes depth, Bayer patterns and 16 bits too,
+    and more data than an image has.
+    Raises `ObservationError` for another encoding, data that do not fit height, width and step, or when
+    cv_bridge cannot convert.
     """
     channels = CHANNELS.get(message.encoding)
     if channels is None:
@@ -38,12 +34,20 @@ def rgb_of(message: ImageMessage, topic: str) -> Image:
         )
     pixels = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row]
     pixels = pixels.reshape(height, width, channels)
-    conversion = _TO_RGB.get(message.encoding)
-    return pixels if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+    if message.encoding == "rgb8":
+        return pixels
+    try:
+        return converter().convert(pixels, message.encoding)
+    except ObservationError as error:
+        raise ObservationError(f"Image on {topic}: {error}") from error
 
 
 def rgb_of_compressed(message: CompressedImage, topic: str) -> Image:
-    """Pixels (height, width, 3) of a jpeg or png.  Raises `ObservationError` when it is neither."""
+    """Pixels (height, width, 3) of a jpeg or png.  Raises `ObservationError` when it is neither.
+
+    By OpenCV on every machine: cv_bridge does the same, but takes a grey or transparent png for BGR and
+    ignores the orientation in a jpeg.
+    """
     data = np.frombuffer(message.data, np.uint8)
     pixels = None
     if data[:3].tobytes() == b"\xff\xd8\xff" or data[:8].tobytes() == b"\x89PNG\r\n\x1a\n":

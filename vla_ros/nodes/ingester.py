@@ -17,6 +17,7 @@ from vla_ros.errors import ContractError, ObservationError
 from vla_ros.ingest import FrameRules, FrameScreen, JointBuffer, Pairer, Rejection, gripper_width_of
 from vla_ros.nodes import topics
 from vla_ros.nodes.base import VlaLifecycleNode, run
+from vla_ros.nodes.color_conversion import converter
 from vla_ros.nodes.contracts import CONTRACT_PARAMETERS, contract_of
 from vla_ros.nodes.conversions import observation_message, to_joint_state, to_stamp
 from vla_ros.nodes.images import resized, rgb_of, rgb_of_compressed
@@ -79,6 +80,10 @@ class Ingester(VlaLifecycleNode):
         """Of the observations since the last report, from their stamp to their publication [s]."""
         self._publisher = self.create_publisher(msg.Observation, topics.OBSERVATION, topics.NEWEST)
         self._active = False
+        # chosen here, not at the first image
+        trouble = converter().trouble
+        if trouble:
+            self.get_logger().warning(trouble)
         # a new reader can hold the writers of images up for a third of a second (config/fastdds_udp.xml), so
         # it joins them before the robot is controlled
         driver = self._robot.driver
