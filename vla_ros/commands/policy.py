@@ -17,6 +17,7 @@ from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, load_contract, preflight, preflight_problems
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
 from vla_ros.policies.base import GrammarPolicy, PolicyRequirements
+from vla_ros.policies.checkpoints.source import check_source
 from vla_ros.policies.process.isolated import IsolatedPolicy, isolated
 from vla_ros.policies.registry import (
     contract_policy,
@@ -154,6 +155,7 @@ def policy_export(name: str, checkpoint: str, out: Path, options: Mapping[str, A
         raise PolicyError(f"Policy '{name}' cannot be exported, only octo can.")
     if not checkpoint:
         raise PolicyError("The export needs a checkpoint: a local folder or the id of a hub's repository.")
+    check_source(checkpoint)
     try:
         from vla_ros.policies.octo.export import export_octo
     except ImportError as error:
