@@ -6,6 +6,7 @@ a batch (`infer_batch`) serves several, whose observations of a moment are answe
 
 from __future__ import annotations
 
+import errno
 import http
 import queue
 import threading
@@ -81,7 +82,7 @@ class PolicyServer:
         self._options = options = options or ServerOptions()
         if not loopback(options.host) and not options.token:
             raise PolicyError(
-                f"Serving on {options.host} lets other machines in, which needs a token (token_file); "
+                f"Serving on {options.host} lets other machines in, which needs a token (--token-file); "
                 "without one only 127.0.0.1 is served."
             )
         needs = policy.requirements
@@ -98,9 +99,11 @@ class PolicyServer:
                 compression=None, max_size=MAX_FRAME, process_request=self._admit, close_timeout=1.0,
             )  # fmt: skip
         except OSError as error:
-            raise PolicyError(
-                f"Cannot serve on {options.host}:{options.port}: {error.strerror or error}."
-            ) from error
+            if error.errno == errno.EADDRINUSE:
+                why = "the port is in use; --port 0 takes any that is free"
+            else:
+                why = str(error.strerror or error)
+            raise PolicyError(f"Cannot serve on {options.host}:{options.port}: {why}.") from error
         self.port = int(self._server.socket.getsockname()[1])
         """The port that is listened on."""
         self._worker = threading.Thread(target=self._work, name="policy", daemon=True)

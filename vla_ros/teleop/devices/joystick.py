@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +140,7 @@ class Gamepad:
         except OSError as error:
             raise MachineError(f"The gamepad {path} cannot be opened: {error.strerror}.") from error
         self._path = path
+        check_device(self._descriptor, f"The gamepad {path}", self.close)
 
     def read(self, now: float) -> Command:
         """See `Device`."""
@@ -151,6 +153,15 @@ class Gamepad:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def check_device(descriptor: int, name: str, close: Callable[[], None]) -> None:
+    """Close what is a file or a folder, and refuse it.  Raises `MachineError`."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        close()
+        kind = "folder" if stat.S_ISDIR(mode) else "file"
+        raise MachineError(f"{name} is no device but a {kind}; give that of the device (--device-path).")
 
 
 def read_device(descriptor: int, name: str, size: int) -> bytes:
