@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 from vla_ros.cli import app
 from vla_ros.contract import load_contract
 from vla_ros.errors import ConfigurationError, MachineError
+from vla_ros.evaluation.latency import pace
 from vla_ros.execution.pace import SLOW, share_of_pace
 from vla_ros.policies import machine as machines
 from vla_ros.policies.base import CameraNeed, MachineNeed, PolicyRequirements
@@ -161,3 +164,34 @@ def test_commands_refuse_in_a_sentence(tmp_path, arguments, status):
     result = CliRunner().invoke(app, [*arguments, "--robot", str(path)])
     assert result.exit_code == status and "needs a reaction within 0.05 s" in result.output
     assert "Traceback" not in result.output
+
+
+def recorded(horizon: int, period: float, age: float, interval: float, sources: list[int]) -> SimpleNamespace:
+    """What `pace` looks at of a run: chunks of one shape, `age` [s] old, every `interval` [s]."""
+    count = len(sources)
+    sent = np.array([round(1e9 * (5.0 + k * interval)) for k in range(count)])
+    return SimpleNamespace(
+        chunks=SimpleNamespace(sent=sent, stamps=sent - round(1e9 * age)),
+        chunk_shapes=SimpleNamespace(
+            horizons=np.full(count, horizon), periods=np.full(count, period), sources=np.array(sources)
+        ),
+    )
+
+
+@given(st.integers(1, 8), st.floats(0.05, 1.0), st.floats(0.0, 2.0), st.floats(0.05, 1.5))
+def test_a_recorded_run_says_what_its_answers_cost(horizon, period, age, interval):
+    found = pace(recorded(horizon, period, age, interval, [0] * 6))
+    share = share_of_pace(horizon, period, age, interval)
+    assert found.share == pytest.approx(share, abs=1e-6)
+    assert bool(found.sentence()) == (found.share < SLOW)
+    assert not found.sentence() or "of its pace" in found.sentence()
+
+
+def test_a_persons_steps_are_not_the_policys():
+    assert pace(recorded(1, 0.2, 1.0, 1.0, [1, 1, 1])) is None
+    assert pace(recorded(1, 0.2, 1.0, 1.0, [])) is None
+
+
+def test_a_replay_reacts_to_nothing():
+    (text,) = unmet(replace(needing(reaction=60.0), policy="replay"), ONE_STEP)
+    assert "looks at nothing" in text

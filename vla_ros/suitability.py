@@ -33,7 +33,12 @@ def unmet(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]
             "(docs/safety.md), and then leave needs.certified_safety out"
         )
     wait = 1.0 / requirements.rate if requirements.rate > 0.0 else np.inf
-    if needs.reaction is not None and needs.reaction < wait:
+    if needs.reaction is not None and policy == "replay":
+        yield (
+            f"the contract of {where} needs a reaction within {needs.reaction:g} s, but policy 'replay' plays "
+            "recorded actions and looks at nothing that it could react to"
+        )
+    elif needs.reaction is not None and needs.reaction < wait:
         yield (
             f"the contract of {where} needs a reaction within {needs.reaction:g} s, but policy '{policy}' "
             f"answers {requirements.rate:g} times a second, so that what happens may wait {wait:.2g} s for "

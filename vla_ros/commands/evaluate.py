@@ -74,7 +74,11 @@ def evaluate(
     summary["violations_by_kind"] = dict(verdict.by_kind)
     summary["judged_ticks"] = verdict.ticks
     summary["interrupted"] = interrupted
-    summary["pace"] = {**asdict(answers), "share": answers.share} if answers is not None else None
+    summary["pace"] = (
+        {**asdict(answers), "share": answers.share, "sentence": answers.sentence()}
+        if answers is not None
+        else None
+    )
     summary["too_slow"] = slow
     target = json_path or folder / "evaluation.json"
     write_json(target, summary)
