@@ -35,8 +35,8 @@ def unmet(contract: Contract, requirements: PolicyRequirements) -> Iterator[str]
     wait = 1.0 / requirements.rate if requirements.rate > 0.0 else np.inf
     if needs.reaction is not None and policy == "replay":
         yield (
-            f"the contract of {where} needs a reaction within {needs.reaction:g} s, but policy 'replay' plays "
-            "recorded actions and looks at nothing that it could react to"
+            f"the contract of {where} needs a reaction within {needs.reaction:g} s, but policy 'replay' "
+            "plays recorded actions and looks at nothing that it could react to"
         )
     elif needs.reaction is not None and needs.reaction < wait:
         yield (
