@@ -16,10 +16,10 @@ from mistakes_table import KNOWN_SPACES, STARTS, UNDERSTOOD, Row, row
 from own_robot import PAGE, make_files, spoil
 
 from vla_ros.cli import app
-from vla_ros.contract import preflight_problems
 from vla_ros.errors import ConfigurationError, VlaRosError
 from vla_ros.policies.base import CameraNeed, PolicyRequirements
 from vla_ros.policies.registry import make_policy, policy_names, policy_options
+from vla_ros.preflight import preflight_problems
 from vla_ros.robots import load_robot
 
 __all__ = ["desk"]

@@ -32,6 +32,8 @@ class MachineNeed:
     """Bytes of memory on `device` for weights and working space, as far as known before loading."""
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`: a GPU where there is one."""
+    on_cpu: int = 0
+    """Bytes of memory without a GPU, where weights are wider there than on one; 0: as `memory`."""
 
 
 @dataclass(frozen=True)

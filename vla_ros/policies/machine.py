@@ -42,11 +42,12 @@ def machine_problem(policy: str, need: MachineNeed, machine: Machine) -> str:
     """Why a model cannot be loaded on `machine`, as a sentence; empty where it fits, or nothing is known."""
     on_gpu = need.device == "cuda" or (need.device == "auto" and bool(machine.gpus))
     free = max(machine.gpus, default=0) if on_gpu else machine.memory
-    if not need.memory or not free or need.memory <= free:
+    taken = need.memory if on_gpu else need.on_cpu or need.memory
+    if not taken or not free or taken <= free:
         return ""
     place = "the GPU of this machine" if on_gpu else "this machine"
     return (
-        f"policy '{policy}' takes about {_gib(need.memory)} of memory with these options, but {place} has "
+        f"policy '{policy}' takes about {_gib(taken)} of memory with these options, but {place} has "
         f"{_gib(free)} left: take less wide weights (option `precision`), or serve it on another machine "
         "(`vla-ros policy serve` there, policy `remote` here)"
     )

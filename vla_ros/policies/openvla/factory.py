@@ -99,7 +99,7 @@ def make_openvla(
         cameras=(CameraNeed(chosen_camera(robot, camera)),),
         normalization=normalization,
         codec=TokenCodec(config.vocabulary),
-        machine=MachineNeed(memory(config, precision), device),
+        machine=MachineNeed(memory(config, precision), device, memory(config, "fp32")),
         action_rate=trained,
     )
     setting = Setting(

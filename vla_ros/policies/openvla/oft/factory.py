@@ -119,7 +119,7 @@ def make_openvla_oft(
         horizon=steps,
         cameras=tuple(CameraNeed(name) for name in cameras),
         normalization=scaled,
-        machine=MachineNeed(memory(config, precision), device),
+        machine=MachineNeed(memory(config, precision), device, memory(config, "fp32")),
         action_rate=trained,
     )
     told = scaling(entry, key, kind, said, "proprio") if "proprio" in entry else None
