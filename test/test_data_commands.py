@@ -72,7 +72,7 @@ def test_convert_says_what_was_done(lerobot: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("convert", "{set}", "--to", "lerobot"), "1 path was given; at least one source and the target"),
+        (("convert", "{set}", "--to", "lerobot"), "at least one source and then the target"),
         (("convert", "{set}", "{new}", "--to", "zarr"), "the format 'zarr' (--to) is not known; lerobot"),
         (("convert", "{set}", "{new}", "--to", "lerobot", "--group-size", "0"), "group size 0 must be 1"),
         (("convert", "{set}", "{new}", "--to", "lerobot", "--outcomes", "good"), "outcome 'good' cannot be"),

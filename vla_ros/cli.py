@@ -10,7 +10,7 @@ import typer
 from vla_ros import __version__
 from vla_ros.commands import bag_app, data_app, replay_app, scripted_app, teleop_app
 from vla_ros.commands.instructed import InstructedCommand
-from vla_ros.commands.shared import ROBOT, plain_errors
+from vla_ros.commands.shared import ROBOT, file_to_write, plain_errors
 from vla_ros.instruction import UNDERSTOOD
 
 app = typer.Typer(
@@ -145,7 +145,8 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 20,
     seed: Seed = 0,
     json: Annotated[
-        Path | None, typer.Option(help="File for the result; default: in the run's folder.")
+        Path | None,
+        typer.Option(callback=file_to_write, help="File for the result; default: in the run's folder."),
     ] = None,
     policy_delay: Annotated[
         float, typer.Option(min=0.0, max=10.0, help="Added to every answer of the policy [s].")
@@ -280,7 +281,7 @@ def policy_bench(
     rate: Rate = 0.0,
     count: Annotated[int, typer.Option(min=1, max=100000, help="Answers to time.")] = 50,
     threads: Annotated[int, typer.Option(min=0, help="Threads on the CPU; 0: half of the cores.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=file_to_write, help="File for the figures.")] = None,
 ) -> None:
     """Time a policy on made-up observations: by stage, answers and actions a second, memory."""
     from vla_ros.commands.policy import policy_bench as run

@@ -21,7 +21,7 @@ from vla_ros.robots.cameras import cameras_mapping, contract_cameras, read_camer
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
 from vla_ros.robots.load import ContactSpec, payload_mapping, read_payload
-from vla_ros.robots.loader import embedded, link_names, load_robot, robot_from_mapping
+from vla_ros.robots.loader import embedded, link_names, load_robot, robot_from_mapping, robot_names
 from vla_ros.robots.spec import CameraSpec, RobotSpec
 from vla_ros.robots.task_needs import TaskNeeds, needs_mapping, read_needs
 
@@ -131,7 +131,7 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     given.update({key: value for key, value in overrides.items() if value is not None})
     strange = sorted(str(key) for key in set(given) - set(_KEYS))
     if strange:
-        raise ConfigurationError(unknown(f"{where}: key", strange[0], _KEYS))
+        raise ConfigurationError(unknown(f"{where}: key", strange[0], _KEYS) + _elsewhere(strange[0]))
     robot = _robot(given.get("robot"), folder, where)
     links = link_names(robot)
     robot = replace(robot, cameras=contract_cameras(robot, given.get("cameras"), links, where))
@@ -159,7 +159,10 @@ def load_contract(source: str | Path, simulated: bool = False, **overrides: Any)
     rate = given.get("action_rate")
     if rate is not None:
         rate = _number(given, "action_rate", 0.5, 200.0, where)
-    space = get_action_space(space_name, robot.dof, rate)
+    try:
+        space = get_action_space(space_name, robot.dof, rate)
+    except ContractError as error:
+        raise ContractError(f"{where}: {error}") from None
     default_rate = robot.simulated_control_rate if simulated else robot.control_rate
     control_rate = _number({"control_rate": default_rate, **given}, "control_rate", 50.0, 1000.0, where)
     blending = _text(given, "blending", "replace", where)
@@ -184,16 +187,32 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text())
     except FileNotFoundError:
-        raise ConfigurationError(f"contract {path} does not exist") from None
+        shipped = f"; '{path.stem}' without {path.suffix} is a robot of the package"
+        hint = shipped if path.stem in robot_names() else ""
+        raise ConfigurationError(f"contract {path} does not exist{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"contract {path} cannot be read: {error}") from None
+        problem = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise ConfigurationError(f"contract {path} cannot be read: {problem}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else f": {getattr(error, 'problem', '') or 'not readable'}"
-        raise ConfigurationError(f"contract {path} is not valid YAML{line}") from None
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", "") or "not readable"
+        raise ConfigurationError(f"contract {path} is not valid YAML{line}: {problem}") from None
     if not isinstance(content, dict):
-        raise ConfigurationError(f"contract {path} must be a mapping with the key 'robot'")
+        holds = "is empty" if content is None else f"holds {quoted(content)}"
+        raise ConfigurationError(
+            f"contract {path} {holds}, but must be a mapping with the key 'robot', such as `robot: panda`"
+        )
     return content
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key that no contract has would be at home."""
+    if key in Fields(Path(), "", yaml.safe_load(load_robot(robot_names()[0]).yaml)):
+        return (
+            f" '{key}' is a key of a robot's own YAML file (in m and rad), which a contract names under 'robot'."
+        )
+    return ""
 
 
 def _text(given: Mapping[str, Any], key: str, default: str, where: str) -> str:

@@ -94,7 +94,7 @@ def parse_instruction(text: str) -> ParsedInstruction:
     """
     # letters of every script and digits are kept: a word that is not known must not be passed over
     words = " ".join(re.sub(r"[^\w\s]|_", " ", text.lower()).split())
-    if not any(character.isalpha() for character in words):
+    if not text.strip():
         raise InstructionError(f"The instruction is empty; understood are for example {UNDERSTOOD}.")
     words = re.sub(r"^please | please$", "", words)
     for verb, form in _FORMS:

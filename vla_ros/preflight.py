@@ -86,6 +86,13 @@ def _camera_problems(contract: Contract, requirements: PolicyRequirements) -> It
                 f"'{need.name}', but {contract.source} gives {camera.width} x {camera.height}, "
                 "less than half as many a side"
             )
+        lasts = requirements.horizon * contract.action_space.period
+        if lasts * camera.rate < 1.0 - 1e-9:
+            yield (
+                f"policy '{policy}' answers chunks of {lasts:g} s, but camera '{need.name}' of "
+                f"{contract.source} gives {camera.rate:g} frames a second, so the robot would starve between "
+                "frames"
+            )
         if requirements.observation_window > 1 and camera.rate < 0.99 * requirements.rate:
             yield (
                 f"policy '{policy}' looks at the last {requirements.observation_window} frames "

@@ -145,7 +145,19 @@ def contract_for(options: GraphOptions) -> Contract:
         raise ContractError(f"The contract of {contract.source} has no cameras, at least one is needed.")
     check_robot(contract, simulated=options.sim == "mujoco")
     _check_words(options, contract)
+    _check_record(options)
     return contract
+
+
+def _check_record(options: GraphOptions) -> None:
+    """Refuse what the recorder would refuse, before anything is started.  Raises `ConfigurationError`."""
+    path = Path(options.record)
+    if not options.record or not path.exists():
+        return
+    if options.teleop is None or not options.teleop.per_episode:
+        raise ConfigurationError(f"A bag cannot be recorded to {path}: it exists already; name a new folder.")
+    if not path.is_dir():
+        raise ConfigurationError(f"Bags cannot be recorded to {path}: it is a file, but must be a folder.")
 
 
 def _check_words(options: GraphOptions, contract: Contract) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vla_ros.commands.shared import plain_errors
+from vla_ros.commands.shared import file_to_write, plain_errors
 
 app = typer.Typer(help="Recorded bags: info, audit, repair.", no_args_is_help=True)
 
@@ -17,10 +17,14 @@ app = typer.Typer(help="Recorded bags: info, audit, repair.", no_args_is_help=Tr
 def audit(
     bags: Annotated[list[Path], typer.Argument(help="Bags, or folders that hold bags.")],
     html: Annotated[
-        Path | None, typer.Option("--html", help="Page with pictures, verdicts and curves of every episode.")
+        Path | None,
+        typer.Option(
+            "--html", callback=file_to_write, help="Page with pictures, verdicts and curves of every episode."
+        ),
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Everything that was found, as JSON.")
+        Path | None,
+        typer.Option("--json", callback=file_to_write, help="Everything that was found, as JSON."),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option("--rules", help="YAML of limits that differ from the defaults.")

@@ -45,7 +45,10 @@ def sources_and_target(paths: Sequence[Path], least: int) -> tuple[list[Path], P
     """Split the arguments SOURCE... TARGET.  Raises `ConfigurationError`."""
     if len(paths) < least + 1:
         words = "one source" if least == 1 else f"{least} sources"
-        raise ConfigurationError(f"{len(paths)} path was given; at least {words} and the target are needed.")
+        given = ", ".join(str(path) for path in paths)
+        raise ConfigurationError(
+            f"Given was only {given}; at least {words} and then the target, a new folder, are needed."
+        )
     return list(paths[:-1]), paths[-1]
 
 

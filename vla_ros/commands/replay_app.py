@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vla_ros.commands.shared import plain_errors
+from vla_ros.commands.shared import file_to_write, plain_errors
 from vla_ros.errors import ConfigurationError
 
 
@@ -57,7 +57,10 @@ def replay(
     ] = None,
     most: Annotated[int, typer.Option(min=0, help="With --rlds, so many trajectories only; 0: all.")] = 0,
     json: Annotated[
-        Path | None, typer.Option(help="File for the result; default: in the run's folder, if there is one.")
+        Path | None,
+        typer.Option(
+            callback=file_to_write, help="File for the result; default: in the run's folder, if there is one."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder in which each run gets a folder of its own.")] = Path(
         "runs"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vla_ros.commands.shared import ROBOT, plain_errors
+from vla_ros.commands.shared import ROBOT, file_to_write, plain_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -49,20 +49,21 @@ def record(
         bool, typer.Option("--keep-failures", help="Keep failed episodes too, as episode_NNNNNN_failure.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0: as many as cores.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=file_to_write, help="File for the figures.")] = None,
 ) -> None:
     """Record demonstrations in bulk, faster than real time; the same command goes on where it ended."""
     from dataclasses import replace
 
-    from vla_ros.commands.scripted import record_scripted
     from vla_ros.errors import ConfigurationError
-    from vla_ros.lockstep.demonstrate import Order
-    from vla_ros.sim.expert import Variation
 
     if not scripted:
         raise ConfigurationError(
             "Say `--scripted` to let the scripted expert record; a person records with `vla-ros teleop`."
         )
+    from vla_ros.commands.scripted import record_scripted
+    from vla_ros.lockstep.demonstrate import Order
+    from vla_ros.sim.expert import Variation
+
     order = Order(
         robot=robot,
         tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import signal
 import sys
@@ -93,6 +94,20 @@ def left_in(folder: Path) -> str:
     """A run's folder and what is in it, for the last line of a command."""
     there = [name for name in ("report.html", "video.mp4", "bag", "log") if (folder / name).exists()]
     return f"{shown(folder)} ({', '.join(there) or 'empty'})"
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """For options that name a file to be written: refuse, before any work, what cannot be one."""
+    if path is None:
+        return None
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder, but a file is to be written.")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise typer.BadParameter(f"{path} cannot be written: {shown(there)} is no folder.")
+    if not os.access(path if path.exists() else there, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written: no permission for {shown(there)}.")
+    return path
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.shared import shown, stamp
 from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.teleop.devices import DEVICES, own_terminal
+from vla_ros.teleop.devices.leader import check_device_options
 
 
 def drive(options: GraphOptions, runs: Path) -> int:
@@ -26,7 +27,8 @@ def drive(options: GraphOptions, runs: Path) -> int:
     if person is None or person.device not in DEVICES:
         given = "" if person is None else person.device
         raise ConfigurationError(unknown("Device", given, DEVICES))
-    contract_for(options)
+    contract = contract_for(options)
+    check_device_options(person.device, person.device_options, contract.robot)
     if options.sim == "gazebo":
         check_gazebo()
     terminal = person.terminal or own_terminal()

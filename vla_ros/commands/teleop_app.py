@@ -74,7 +74,7 @@ def teleop(
     person = TeleopOptions(
         device=device,
         device_path=device_path,
-        device_options=parsed_options(device_option or []),
+        device_options=parsed_options(device_option or [], "device"),
         terminal=terminal,
         task=task,
         instruction=instruction,

@@ -6,6 +6,7 @@ of the journal says that the group is done, and the folder gets its name when ev
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -91,6 +92,8 @@ class Options:
         for what, value in (("group size", self.group_size), ("number of workers", self.workers)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"the {what} {value} must be 1 or more.")
+        if self.rate is not None and not 0.0 < self.rate < math.inf:
+            raise ConfigurationError(f"the rate {self.rate:g} (--rate) must be above 0 steps a second.")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vla_ros.robots.spec import RobotSpec
 from vla_ros.teleop.command import Command, Device, Press
 from vla_ros.teleop.devices import DEVICES
 from vla_ros.teleop.devices.joystick import JOY, KEYS, command_of
-from vla_ros.teleop.devices.leader import Leader, leader_layout
+from vla_ros.teleop.devices.leader import Leader, check_device_options, leader_layout
 from vla_ros.teleop.devices.twist import TwistState
 from vla_ros.types import Array
 
@@ -171,6 +171,7 @@ def make_device(
     Raises `ConfigurationError`.
     """
     robot = contract.robot
+    check_device_options(name, options, robot)
     if name == "keyboard":
         from vla_ros.teleop.devices.keyboard import Keyboard
 

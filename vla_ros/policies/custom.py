@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from vla_ros.errors import PolicyError, VlaRosError
+from vla_ros.errors import PolicyError, VlaRosError, did_you_mean
 from vla_ros.policies.base import ActionPrefix, GrammarPolicy, Policy, PolicyRequirements, PrefixPolicy
 from vla_ros.robots.spec import RobotSpec
 from vla_ros.types import Observation, PolicyOutput
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+_GIVEN = ("action_space", "rate")
+"""What every factory is given, whether it was typed or not."""
 
 
 class OwnPolicy:
@@ -91,6 +95,7 @@ def make_custom(
             f"Policy 'custom' needs the option 'factory' as package.module:function, but it is {factory!r}."
         )
     make = _imported(factory)
+    _check_options(make, factory, options)
     try:
         policy = make(robot, action_space=action_space, rate=rate, **options)
     except TypeError as error:
@@ -108,6 +113,29 @@ def make_custom(
         )
     _check_requirements(policy.requirements, factory)
     return OwnPrefixPolicy(policy) if isinstance(policy, PrefixPolicy) else OwnPolicy(policy)
+
+
+def _check_options(make: Callable[..., Any], factory: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the factory does not take.  Raises `PolicyError`."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        # of a kind that does not tell, such as one written in C
+        return
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return
+    known = [
+        one.name
+        for one in parameters
+        if one.kind is not inspect.Parameter.POSITIONAL_ONLY and one.name not in ("robot", *_GIVEN)
+    ]
+    for key in options:
+        if key not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none"
+            raise PolicyError(
+                f"The factory {factory} of policy 'custom' has no option '{key}', {has}."
+                f"{did_you_mean(key, known)}"
+            )
 
 
 def _imported(factory: str) -> Callable[..., Any]:

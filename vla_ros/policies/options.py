@@ -12,8 +12,8 @@ from vla_ros.documents import parse_yaml
 from vla_ros.errors import ConfigurationError
 
 
-def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
-    """Options of texts "key=value", each value read as YAML (3, true, name, [1, 2]).
+def parsed_options(texts: Iterable[str], owner: str = "policy") -> dict[str, Any]:
+    """Options of `owner` in texts "key=value", each value read as YAML (3, true, name, [1, 2]).
 
     Raises `ConfigurationError` for one without a key or "=", given twice, or with a value that is no YAML.
     """
@@ -23,15 +23,15 @@ def parsed_options(texts: Iterable[str]) -> dict[str, Any]:
         key = key.strip()
         if not sign or not key.isidentifier():
             raise ConfigurationError(
-                f"A policy's option was given as {quoted(text)}, but is written key=value."
+                f"An option of the {owner} was given as {quoted(text)}, but is written key=value."
             )
         if key in options:
-            raise ConfigurationError(f"The policy's option '{key}' was given twice.")
+            raise ConfigurationError(f"The option '{key}' of the {owner} was given twice.")
         try:
             options[key] = parse_yaml(value) if value.strip() else ""
         except yaml.YAMLError:
             raise ConfigurationError(
-                f"The policy's option '{key}' was given as {quoted(value)}, which is no value in YAML."
+                f"The option '{key}' of the {owner} was given as {quoted(value)}, which is no value in YAML."
             ) from None
     return options
 

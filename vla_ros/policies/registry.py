@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from vla_ros.actions.normalization import Normalization
 from vla_ros.actions.tokens import TokenCodec
+from vla_ros.bounds import quoted
 from vla_ros.errors import PolicyError, did_you_mean, unknown
 from vla_ros.policies.base import Policy, PolicyRequirements
 from vla_ros.robots.spec import CameraSpec, RobotSpec
@@ -57,7 +60,7 @@ _FAMILIES = {
         "make_replay",
         "recorded actions",
         isolated=False,
-        needs="Needs `bag`; plays its actions whatever the instruction says and looks at no camera.",
+        needs="Needs `path`, an .npz file with `actions`; plays them whatever the instruction and the cameras say.",
     ),
     "openvla": Family(
         "vla_ros.policies.openvla",
@@ -189,7 +192,27 @@ def make_policy(name: str, robot: RobotSpec, **options: Any) -> Policy:
                 f"Policy '{name}' has no option '{key}', its options are {', '.join(allowed)}."
                 f"{did_you_mean(key, allowed)}"
             )
+        if allowed is not None:
+            _check_kind(name, key, options[key], allowed[key])
     return cast(Policy, factory(robot, **options))
+
+
+def _check_kind(name: str, key: str, value: object, default: object) -> None:
+    """Refuse a value of another kind than the option's default; None as default: any."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        kind, fits = "true or false", isinstance(value, bool)
+    elif isinstance(default, int):
+        kind, fits = "a whole number", number and float(cast(float, value)).is_integer()
+    elif isinstance(default, float):
+        kind, fits = "a finite number", number and math.isfinite(cast(float, value))
+    elif isinstance(default, str):
+        quotes = f""", in quotes: {key}='"{value}"'""" if number else ""
+        kind, fits = f"a text{quotes}", isinstance(value, (str, os.PathLike))
+    else:
+        return
+    if not fits:
+        raise PolicyError(f"The option '{key}' of policy '{name}' is {quoted(value)}, but must be {kind}.")
 
 
 def policy_options(name: str) -> dict[str, Any] | None:

@@ -220,7 +220,10 @@ def _home(fields: Fields, applied: JointLimits, names: tuple[str, ...]) -> Array
     for name, q, low, high in zip(names, home, applied.position_min, applied.position_max, strict=True):
         if not low <= q <= high:
             limits = f"{low:.3f} to {high:.3f}"
-            raise fields.error("home", f"{name} at {q:.3f} rad is outside the applied limits {limits}")
+            degrees = "; is it in degrees?" if abs(q) > 2.0 * np.pi else ""
+            raise fields.error(
+                "home", f"{name} at {q:.3f} rad is outside the applied limits {limits}{degrees}"
+            )
     return home
 
 

@@ -139,7 +139,8 @@ class RemotePolicy:
             why = "the token was refused" if status in (401, 403) else _reason(error)
             self._lost(f"{setting.url} refused the connection: {why}.")
         except (OSError, TimeoutError, InvalidURI, WebSocketException) as error:
-            self._lost(f"{setting.url} cannot be reached: {_reason(error)}.")
+            why = f"{_reason(error)}; is a server there (`vla-ros policy serve`)?"
+            self._lost(f"{setting.url} cannot be reached: {why}")
         try:
             first = connection.recv(timeout=timeout)
             told = unpack(first) if isinstance(first, bytes) else None

@@ -31,7 +31,7 @@ def read_token(path: str) -> str:
     try:
         token = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"The token file {path} cannot be read: {error}.") from error
+        raise PolicyError(f"The token file {path} cannot be read: {_reason(error)}.") from error
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise PolicyError(f"The token in {path} must be at least {SHORTEST} printable characters, no spaces.")
     return token
@@ -57,7 +57,9 @@ def server_tls(certificate: str, key: str) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise PolicyError(f"The certificate {certificate} or its key {key} is unusable: {error}.") from error
+        raise PolicyError(
+            f"The certificate {certificate} or its key {key} is unusable: {_reason(error)}."
+        ) from error
     return context
 
 
@@ -71,4 +73,9 @@ def client_tls(url: str, authority: str) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=authority or None)
     except (OSError, ssl.SSLError) as error:
-        raise PolicyError(f"The certificate authority {authority} is unusable: {error}.") from error
+        raise PolicyError(f"The certificate authority {authority} is unusable: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without its number and the name of the file."""
+    return str(getattr(error, "strerror", None) or error)

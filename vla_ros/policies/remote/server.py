@@ -81,7 +81,7 @@ class PolicyServer:
         self._options = options = options or ServerOptions()
         if not loopback(options.host) and not options.token:
             raise PolicyError(
-                f"Serving on {options.host} lets other machines in, which needs a token (token_file); "
+                f"Serving on {options.host} lets other machines in, which needs a token (--token-file); "
                 "without one only 127.0.0.1 is served."
             )
         needs = policy.requirements
@@ -99,7 +99,8 @@ class PolicyServer:
             )  # fmt: skip
         except OSError as error:
             raise PolicyError(
-                f"Cannot serve on {options.host}:{options.port}: {error.strerror or error}."
+                f"Cannot serve on {options.host}:{options.port}: {error.strerror or error}; "
+                "--port 0 takes any port that is free."
             ) from error
         self.port = int(self._server.socket.getsockname()[1])
         """The port that is listened on."""

@@ -33,6 +33,14 @@ class LeaderLayout:
     """Readings of the trigger at the gripper's ends."""
 
 
+def check_device_options(device: str, options: Mapping[str, object], robot: RobotSpec) -> None:
+    """Refuse options that a device does not have; only the leader has any.  Raises `ConfigurationError`."""
+    if device == "leader":
+        leader_layout(options, robot)
+    elif options:
+        raise ConfigurationError(f"Device '{device}' has no options, but '{next(iter(options))}' was given.")
+
+
 def leader_layout(options: Mapping[str, object], robot: RobotSpec) -> LeaderLayout:
     """From a mapping of options; what is left out is the robot's own.  Raises `ConfigurationError`."""
     known = ("names", "signs", "offsets", "gripper", "gripper_open", "gripper_closed")

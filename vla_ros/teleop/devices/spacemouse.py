@@ -15,7 +15,7 @@ import numpy as np
 
 from vla_ros.errors import MachineError
 from vla_ros.teleop.command import Command, Press, cut
-from vla_ros.teleop.devices.joystick import read_device
+from vla_ros.teleop.devices.joystick import check_device, read_device
 from vla_ros.types import Array
 
 VENDORS = {"046D": "Logitech", "256F": "3Dconnexion"}
@@ -133,6 +133,7 @@ class SpaceMouse:
                 f"The 3D mouse {self._path} cannot be opened: {error.strerror}; "
                 "a udev rule must let you read it (docs/teleop.md)."
             ) from error
+        check_device(self, self._descriptor, f"The 3D mouse {self._path}")
 
     def read(self, now: float) -> Command:
         """See `Device`."""
