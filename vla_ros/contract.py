@@ -210,7 +210,8 @@ def _elsewhere(key: str) -> str:
     """Where a key that no contract has would be at home."""
     if key in Fields(Path(), "", yaml.safe_load(load_robot(robot_names()[0]).yaml)):
         return (
-            f" '{key}' is a key of a robot's own YAML file (in m and rad), which a contract names under 'robot'."
+            f" '{key}' is a key of a robot's own YAML file (in m and rad), "
+            "which a contract names under 'robot'."
         )
     return ""
 

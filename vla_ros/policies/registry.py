@@ -60,7 +60,7 @@ _FAMILIES = {
         "make_replay",
         "recorded actions",
         isolated=False,
-        needs="Needs `path`, an .npz file with `actions`; plays them whatever the instruction and the cameras say.",
+        needs="Needs `path`, an .npz file with `actions`; plays them whatever instruction and cameras say.",
     ),
     "openvla": Family(
         "vla_ros.policies.openvla",
