@@ -15,7 +15,10 @@ from vla_ros.cli import app
 
 CONTRACTS = {
     "as": "robot: ur5e\naction_space: joint_positions\n",
-    "badcam": "robot: ur5e\ncameras:\n  front: {topic: /camera/color/image_raw, width: 640, height: 480, rate: 30}\n",
+    "badcam": (
+        "robot: ur5e\ncameras:\n"
+        "  front: {topic: /camera/color/image_raw, width: 640, height: 480, rate: 30}\n"
+    ),
     "broken": "robot: [ur5e\n",
     "deg": "robot: ur5e\naction_space: delta_tcp\naction_rate: 5\nhome: [0, -90, 90, -90, -90, 0]\n",
     "empty": "\n",
@@ -29,14 +32,20 @@ CONTRACTS = {
         "  primary: {topic: /camera/primary/image_raw, width: 320, height: 240, rate: 15.0}\n"
         "  wrist: {topic: /camera/primary/image_raw, width: 320, height: 240, rate: 15.0}\n"
     ),
-    "str": 'robot: ur5e\ncameras:\n  primary: {topic: camera/color/image_raw, width: "640", height: 480, rate: 30}\n',
+    "str": (
+        "robot: ur5e\ncameras:\n"
+        '  primary: {topic: camera/color/image_raw, width: "640", height: 480, rate: 30}\n'
+    ),
     "swap": (
         "robot: ur5e\ncameras:\n"
         "  primary: {topic: /camera/wrist/image_raw, width: 320, height: 240, rate: 15.0}\n"
         "  wrist: {topic: /camera/primary/image_raw, width: 320, height: 240, rate: 15.0}\n"
     ),
     "te": "robot: panda\nblending: temporal_ensemble\n",
-    "tiny": "robot: ur5e\ncameras:\n  primary: {topic: /camera/primary/image_raw, width: 32, height: 24, rate: 1}\n",
+    "tiny": (
+        "robot: ur5e\ncameras:\n"
+        '  primary: {topic: /camera/primary/image_raw, width: 32, height: 24, rate: 1}\n'
+    ),
     "typo": "robot: ur5ee\n",
     "u": "robot: ur5e\n",
     "unk": "robot: ur5e\naction_spce: delta_tcp\n",
@@ -60,7 +69,7 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a newcomer's: contracts, an empty folder, a folder of other files, bags good, slow and cut."""
+    """A folder as a newcomer's: contracts, bags good, slow and cut, and files that are none of these."""
     folder = tmp_path_factory.mktemp("desk")
     for name, text in CONTRACTS.items():
         (folder / f"{name}.yaml").write_text(text)
@@ -84,7 +93,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 POLICY = '''
 """A policy of one's own."""
+import numpy as np
+
 from vla_ros.policies.base import PolicyRequirements
+from vla_ros.types import PolicyOutput
 
 
 class Mine:
@@ -97,7 +109,8 @@ class Mine:
         pass
 
     def infer(self, observation):
-        raise NotImplementedError
+        rows = np.zeros((1, 7))
+        return PolicyOutput(values=rows)
 
 
 def make(robot, action_space="delta_tcp", rate=5.0, speed=0.05):

@@ -56,7 +56,7 @@ def info(
 def repair(
     bag: Annotated[Path, typer.Argument(help="Bag that was not closed or is damaged; it is only read.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="New folder; <bag>_repaired by default.")
+        Path | None, typer.Option("--output", "-o", help="New folder; BAG_repaired by default.")
     ] = None,
 ) -> None:
     """Save everything that is whole in a bag into a new one."""

@@ -19,6 +19,7 @@ from vla_ros.commands.safe_console import Console
 from vla_ros.contract import Contract, load_contract
 from vla_ros.errors import ConfigurationError, InstructionError, PolicyError, VlaRosError
 from vla_ros.policies.base import GrammarPolicy, PolicyRequirements
+from vla_ros.policies.checkpoints.source import check_source
 from vla_ros.policies.machine import machine_problem, this_machine
 from vla_ros.policies.process.isolated import IsolatedPolicy, isolated
 from vla_ros.policies.registry import (
@@ -169,6 +170,7 @@ def policy_export(name: str, checkpoint: str, out: Path, options: Mapping[str, A
         raise PolicyError(f"Policy '{name}' cannot be exported, only octo can.")
     if not checkpoint:
         raise PolicyError("The export needs a checkpoint: a local folder or the id of a hub's repository.")
+    check_source(checkpoint)
     try:
         from vla_ros.policies.octo.export import export_octo
     except ImportError as error:

@@ -32,6 +32,8 @@ from vla_ros.types import Array
 ALIASES = {"franka": "panda", "wx250s": "widowx"}
 LEAST_JOINTS = 6
 """A pose of the tool has as many degrees of freedom."""
+FARTHEST = 10.0
+"""No arm on a table reaches as far [m]: more in its description is another unit."""
 
 
 def robot_names() -> list[str]:
@@ -263,6 +265,10 @@ def _tcp(fields: Fields) -> TcpLimits:
 
 def _workspace(fields: Fields) -> Workspace:
     box = Workspace(fields.array("minimum", (3,)), fields.array("maximum", (3,)), fields.number("floor"))
+    for key, corner in (("minimum", box.minimum), ("maximum", box.maximum)):
+        if np.abs(corner).max() > FARTHEST:
+            text = ", ".join(f"{value:g}" for value in corner)
+            raise fields.error(key, f"must be within {FARTHEST:g} m of the base, got [{text}]; is it in mm?")
     if not (box.minimum < box.maximum).all():
         raise fields.error("minimum", "must be below maximum on every axis")
     fields.finish()

@@ -16,6 +16,22 @@ LONGEST_REASON = 200
 """Characters of what a library says of a failure."""
 
 
+def check_source(source: str, revision: str = "") -> None:
+    """Refuse what names no folder and no repository, without asking the hub.  Raises `PolicyError`."""
+    if not source:
+        raise PolicyError("No checkpoint was named; give a folder or a hub id such as 'openvla/openvla-7b'.")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise PolicyError(f"Revision '{revision}' was asked for, but {source} is a folder and has none.")
+    elif folder.exists():
+        raise PolicyError(f"The checkpoint {source} is a file, but must be a folder or a hub id.")
+    elif _HUB_ID.fullmatch(source) is None:
+        raise PolicyError(
+            f"The checkpoint '{source}' is neither a folder that exists nor a hub id owner/name."
+        )
+
+
 def checkpoint_folder(source: str, patterns: Sequence[str], revision: str = "") -> Path:
     """The local folder of a checkpoint.
 
@@ -26,20 +42,9 @@ def checkpoint_folder(source: str, patterns: Sequence[str], revision: str = "") 
 
     Raises `PolicyError` when it is neither, or the hub does not give it.
     """
-    if not source:
-        raise PolicyError("No checkpoint was named; give a folder or a hub id such as 'openvla/openvla-7b'.")
+    check_source(source, revision)
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        if revision:
-            raise PolicyError(f"Revision '{revision}' was asked for, but {source} is a folder and has none.")
-        return folder
-    if folder.exists():
-        raise PolicyError(f"The checkpoint {source} is a file, but must be a folder or a hub id.")
-    if _HUB_ID.fullmatch(source) is None:
-        raise PolicyError(
-            f"The checkpoint '{source}' is neither a folder that exists nor a hub id owner/name."
-        )
-    return _download(source, patterns, revision)
+    return folder if folder.is_dir() else _download(source, patterns, revision)
 
 
 def _download(source: str, patterns: Sequence[str], revision: str) -> Path:

@@ -61,7 +61,7 @@ class Servant:
             reply = {"error": type(error).__name__, "sentence": one_line(str(error))}
         except Exception as error:
             traceback.print_exc()
-            reply = {"failed": one_line(f"{type(error).__name__}: {error}")}
+            reply = {"failed": one_line(f"{type(error).__name__}: {error}".removesuffix(": "))}
         return messages.pack({"number": request["number"], "seconds": time.perf_counter() - begun, **reply})
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:

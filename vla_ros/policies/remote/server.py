@@ -6,6 +6,7 @@ a batch (`infer_batch`) serves several, whose observations of a moment are answe
 
 from __future__ import annotations
 
+import errno
 import http
 import queue
 import threading
@@ -98,10 +99,11 @@ class PolicyServer:
                 compression=None, max_size=MAX_FRAME, process_request=self._admit, close_timeout=1.0,
             )  # fmt: skip
         except OSError as error:
-            raise PolicyError(
-                f"Cannot serve on {options.host}:{options.port}: {error.strerror or error}; "
-                "--port 0 takes any port that is free."
-            ) from error
+            if error.errno == errno.EADDRINUSE:
+                why = "the port is in use; --port 0 takes any that is free"
+            else:
+                why = str(error.strerror or error)
+            raise PolicyError(f"Cannot serve on {options.host}:{options.port}: {why}.") from error
         self.port = int(self._server.socket.getsockname()[1])
         """The port that is listened on."""
         self._worker = threading.Thread(target=self._work, name="policy", daemon=True)
