@@ -40,7 +40,7 @@ def test_understood(text: str, parsed: ParsedInstruction) -> None:
     assert parse_instruction(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n", "...", "123"])
+@pytest.mark.parametrize("text", ["", "   ", "\n"])
 def test_empty_is_refused(text: str) -> None:
     with pytest.raises(InstructionError, match="empty"):
         parse_instruction(text)
@@ -49,6 +49,9 @@ def test_empty_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "...",
+        "123",
+        "🤖",
         "make me a sandwich",
         "pick up the block",
         "pick up the red plate",

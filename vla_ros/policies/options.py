@@ -26,12 +26,12 @@ def parsed_options(texts: Iterable[str], owner: str = "policy") -> dict[str, Any
                 f"An option of the {owner} was given as {quoted(text)}, but is written key=value."
             )
         if key in options:
-            raise ConfigurationError(f"The option '{key}' of the {owner} was given twice.")
+            raise ConfigurationError(f"The {owner}'s option '{key}' was given twice.")
         try:
             options[key] = parse_yaml(value) if value.strip() else ""
         except yaml.YAMLError:
             raise ConfigurationError(
-                f"The option '{key}' of the {owner} was given as {quoted(value)}, which is no value in YAML."
+                f"The {owner}'s option '{key}' was given as {quoted(value)}, which is no value in YAML."
             ) from None
     return options
 

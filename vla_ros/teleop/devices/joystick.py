@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vla_ros.errors import MachineError
-from vla_ros.teleop.command import Command, Device, Press, cut
+from vla_ros.teleop.command import Command, Press, cut
 
 EVENT = struct.Struct("<IhBB")
 """struct js_event: time [ms], value, type, number."""
@@ -140,7 +140,7 @@ class Gamepad:
         except OSError as error:
             raise MachineError(f"The gamepad {path} cannot be opened: {error.strerror}.") from error
         self._path = path
-        check_device(self, self._descriptor, f"The gamepad {path}")
+        check_device(self._descriptor, f"The gamepad {path}", self.close)
 
     def read(self, now: float) -> Command:
         """See `Device`."""
@@ -155,11 +155,11 @@ class Gamepad:
             self._descriptor = -1
 
 
-def check_device(device: Device, descriptor: int, name: str) -> None:
-    """Close it again where it is a file or a folder, which tells nothing.  Raises `MachineError`."""
+def check_device(descriptor: int, name: str, close: Callable[[], None]) -> None:
+    """Close what is a file or a folder, and refuse it.  Raises `MachineError`."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        device.close()
+        close()
         kind = "folder" if stat.S_ISDIR(mode) else "file"
         raise MachineError(f"{name} is no device but a {kind}; give that of the device (--device-path).")
 

@@ -133,7 +133,7 @@ class SpaceMouse:
                 f"The 3D mouse {self._path} cannot be opened: {error.strerror}; "
                 "a udev rule must let you read it (docs/teleop.md)."
             ) from error
-        check_device(self, self._descriptor, f"The 3D mouse {self._path}")
+        check_device(self._descriptor, f"The 3D mouse {self._path}", self.close)
 
     def read(self, now: float) -> Command:
         """See `Device`."""
