@@ -87,7 +87,7 @@ def test_convert_says_what_was_done(lerobot: Path, tmp_path: Path) -> None:
         (("split", "{set}", "{new}", "--part", "a=0-2"), "1 episode would be in no part"),
         (("split", "{set}", "{new}", "--part", "a=0-9"), "there are the episodes 0 to 3"),
         (("split", "{set}", "{new}", "--part", "../a=1.0"), "is not a part"),
-        (("merge", "{set}", "{new}"), "at least 2 sources and the target"),
+        (("merge", "{set}", "{new}"), "at least 2 sources and then the target"),
     ],
 )
 def test_bad_input_is_one_sentence(
