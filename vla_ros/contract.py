@@ -16,7 +16,7 @@ import yaml
 from vla_ros.actions import ActionSpace, get_action_space
 from vla_ros.bounds import quoted
 from vla_ros.documents import parse_yaml
-from vla_ros.errors import ConfigurationError, unknown
+from vla_ros.errors import ConfigurationError, ContractError, unknown
 from vla_ros.robots.cameras import cameras_mapping, contract_cameras, read_cameras
 from vla_ros.robots.environment_fields import environment_mapping, read_environment
 from vla_ros.robots.fields import Fields
