@@ -15,7 +15,7 @@ KNOWN_POLICIES = "visual_servo, replay, openvla, openvla_oft, octo, rt2, remote,
 KNOWN_SPACES = "delta_tcp, bridge, droid, fractal, fractal_sticky, taco_play, absolute_tcp, joint_position"
 KNOWN_KEYS = (
     "robot, policy, policy_options, action_space, action_rate, cameras, control_rate, blending, environment, "
-    "payload, contact"
+    "payload, contact, needs"
 )
 UNDERSTOOD = (
     'understood are for example "pick up the red block", "put the blue block on the green plate", "stack the '
