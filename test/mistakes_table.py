@@ -15,7 +15,7 @@ KNOWN_POLICIES = "visual_servo, replay, openvla, openvla_oft, octo, rt2, remote,
 KNOWN_SPACES = "delta_tcp, bridge, droid, fractal, fractal_sticky, taco_play, absolute_tcp, joint_position"
 KNOWN_KEYS = (
     "robot, policy, policy_options, action_space, action_rate, cameras, control_rate, blending, environment, "
-    "payload, contact"
+    "payload, contact, needs"
 )
 UNDERSTOOD = (
     'understood are for example "pick up the red block", "put the blue block on the green plate", "stack the '
@@ -107,9 +107,9 @@ POLICIES = (
         "Problem: ws://127.0.0.1:1 cannot be reached: ", "Connection refused; is a server there (`vla-ros "
         "policy serve`)?",
         typed="policy check --robot widowx --policy remote --option url=ws://127.0.0.1:1"),
-    row("policy serve --robot widowx --policy visual_servo --host 0.0.0.0 --port 8765", 2,
+    row("timeout 8 vla-ros policy serve --robot widowx --policy visual_servo --host 0.0.0.0 --port 8765", 2,
         "Serving on 0.0.0.0 lets other machines in, which needs a token (--token-file); without one only "
-        "127.0.0.1"),
+        "127.0.0.1", typed="policy serve --robot widowx --policy visual_servo --host 0.0.0.0 --port 8765"),
 )  # fmt: skip
 RUNS = (
     row("demo --instruction Nimm den roten Klotz --runs runs/de", 2,
