@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -97,3 +98,16 @@ def test_parameters_keep_their_types_on_the_command_line() -> None:
     assert command[6::2] == [
         'text:="put it: there"', "whole:=2.0", "count:=3", "flag:=true", 'names:=["a", "b"]',
     ]  # fmt: skip
+
+
+def test_a_node_whose_runner_was_killed_while_it_was_imported_ends_by_itself() -> None:
+    """It was found minutes later, unconfigured, taking requests that were meant for the next graph's node."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    node = [sys.executable, "-m", "vla_ros.nodes", "vla_ros.nodes.lifecycle_manager"]
+    ended = subprocess.run(
+        [*node, "--ros-args", "-p", "autostart:=false"],
+        env={**os.environ, "VLA_ROS_EMBEDDED": str(gone.pid)}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr

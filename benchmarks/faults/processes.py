@@ -21,7 +21,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = {**os.environ, **environment(), "VLA_ROS_EMBEDDED": "1"}
+        self._environment = {**os.environ, **environment(), "VLA_ROS_EMBEDDED": str(os.getpid())}
         self._environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
         )

@@ -57,7 +57,7 @@ class Runner:
         """`on_trouble(name, line)` is called, from a thread, with every warning or worse that a node logs."""
         self._processes = list(processes)
         self._log_folder = log_folder
-        self._environment = {**os.environ, **environment, "VLA_ROS_EMBEDDED": "1"}
+        self._environment = {**os.environ, **environment, "VLA_ROS_EMBEDDED": str(os.getpid())}
         self._on_trouble = on_trouble
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._selector = selectors.DefaultSelector()

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vla_ros.commands.safe_console import Console
-from vla_ros.commands.shared import shown, write_json
+from vla_ros.commands.shared import print_next, shown, write_json
 from vla_ros.data.audit import (
     AuditRules,
     AuditSummary,
@@ -82,7 +82,10 @@ def audit(
         except OSError as error:
             raise DataError(f"{html} cannot be written: {error.strerror or error}.") from error
         console.print(f"The page is {shown(html)}.", highlight=False, soft_wrap=True)
-    return FAILED if summary.failed else 0
+    if summary.failed:
+        return FAILED
+    print_next(console, "vla-ros data convert", *paths, "SET --to lerobot")
+    return 0
 
 
 def find_bags(path: Path, discarded: bool = False) -> list[Path]:

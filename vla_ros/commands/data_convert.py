@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vla_ros.commands.data_sources import convert_with_bar, open_sources, plural, sources_and_target
 from vla_ros.commands.safe_console import Console
+from vla_ros.commands.shared import print_next
 from vla_ros.data.conversion import FORMATS, Options
 from vla_ros.data.conversion_work import refuse_existing
 from vla_ros.data.open import discarded_in
@@ -26,3 +27,4 @@ def convert(paths: Sequence[Path], to: str, options: Options) -> None:
     discarded = sum(discarded_in(source) for source in sources if source.is_dir())
     if discarded:
         console.print(f"{plural(discarded, 'discarded bag')} left out.", highlight=False)
+    print_next(console, "vla-ros data view", target)

@@ -10,7 +10,7 @@ from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.bringup.instructions import Asked, check_episodes
 from vla_ros.commands.console import LiveView
 from vla_ros.commands.safe_console import Console
-from vla_ros.commands.shared import INTERRUPTED, Troubles, left_in, shown, stamp
+from vla_ros.commands.shared import INTERRUPTED, Troubles, left_in, print_next, shown, stamp
 from vla_ros.errors import VlaRosError
 
 NOT_DONE = 1
@@ -60,6 +60,10 @@ def demo(options: GraphOptions, instructions: list[str], runs: Path, record: boo
             soft_wrap=True,
         )
     console.print(f"Folder of the run: {left_in(folder)}", soft_wrap=True)
+    if (folder / "report.html").is_file():
+        console.print(f"Open {shown(folder / 'report.html')} in a browser.", soft_wrap=True)
+    if bag.exists() and not interrupted:
+        print_next(console, "vla-ros replay", folder)
     if interrupted:
         return INTERRUPTED
     return 0 if all(result.outcome.name == "SUCCESS" for result in results) else NOT_DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vla_ros.bringup.doctor import run_checks
 from vla_ros.commands.safe_console import Console
+from vla_ros.commands.shared import print_next
 from vla_ros.contract import load_contract
 
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
@@ -20,4 +21,7 @@ def doctor(robot: str | None) -> int:
         mark, style = MARKS[check.status]
         console.print(f"[{style}]{mark}[/{style}] ", end="")
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
-    return LACKING if any(check.status == "fail" for check in checks) else 0
+    if any(check.status == "fail" for check in checks):
+        return LACKING
+    print_next(console, "vla-ros demo", *(("--robot", robot) if robot else ()))
+    return 0

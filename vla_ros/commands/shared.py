@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -108,6 +109,12 @@ def file_to_write(path: Path | None) -> Path | None:
     if not os.access(path if path.exists() else there, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be written: no permission for {shown(there)}.")
     return path
+
+
+def print_next(console: Console, *words: str | Path) -> None:
+    """The command that usually follows, as the last line of one that went well; paths are quoted as needed."""
+    parts = (shlex.quote(shown(word)) if isinstance(word, Path) else word for word in words)
+    console.print(f"Next: {' '.join(parts)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

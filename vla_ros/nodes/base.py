@@ -31,7 +31,7 @@ from vla_ros.nodes.parameters import Parameter, declare
 from vla_ros.nodes.plain_logger import PlainLogger
 
 EMBEDDED = "VLA_ROS_EMBEDDED"
-"""Set to 1 by the embedded runner: the node ends when its parent does."""
+"""Process id of the embedded runner: the node ends when it is no longer its parent."""
 WAKE_UP = 0.1
 """Seconds after which a spinning executor looks whether it was asked to stop."""
 
@@ -180,8 +180,8 @@ def run(
     on_ending(ask)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    parent = os.getppid()
-    embedded = os.environ.get(EMBEDDED) == "1"
+    # not getppid() here: a runner that was killed during the imports would never be missed
+    runner = os.environ.get(EMBEDDED, "")
     node = None
     executor = SingleThreadedExecutor()
     try:
@@ -192,7 +192,7 @@ def run(
         executor.add_node(node)
         while not asked.is_set() and not node.stopping:
             executor.spin_once(timeout_sec=WAKE_UP)
-            if embedded and os.getppid() != parent:
+            if runner and str(os.getppid()) != runner:
                 break
         if before_end is not None:
             before_end(node, executor)

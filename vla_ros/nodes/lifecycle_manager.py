@@ -165,6 +165,8 @@ class LifecycleManager(VlaNode):
         sentence = self._sentences.get(name)
         if sentence is None and time.monotonic() - since < SENTENCE_WAIT:
             return
+        if sentence is None and self._twice(name):
+            return
         self._give_up(f"Node '{name}' refused to start: {sentence or 'it gave no reason.'}")
 
     def _give_up(self, sentence: str) -> None:

@@ -18,6 +18,8 @@ from vla_ros.types import SafetyState, Source
 
 WINDOW = 2.0
 """Seconds over which rates are shown."""
+LEAVE = ("Ctrl-C", "end everything")
+"""The last line of the key card."""
 
 
 class View:
@@ -106,9 +108,9 @@ class View:
 
     def _keys(self) -> tuple[tuple[str, str], ...]:
         if self._device.name == "keyboard":
-            return key_table()
+            return (*key_table(), LEAVE)
         named = {what for _, what in PRESSES.values()}
-        return (*self._device.keys, *(row for row in key_table() if row[1] in named))
+        return (*self._device.keys, *(row for row in key_table() if row[1] in named), LEAVE)
 
     def end(self) -> None:
         """Leave the cursor below the panel."""
