@@ -1,4 +1,5 @@
-"""Write the tables that can be read off the code: docs/interfaces.md, docs/parameters.md, docs/robots.md.
+"""Write the tables that can be read off the code: docs/interfaces.md, docs/parameters.md, docs/robots.md, and
+that of README.md.
 
 `--check` writes nothing and fails when a table is out of date.
 """
@@ -9,6 +10,8 @@ import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+import proven
 
 from vla_ros.nodes.parameters import Parameter
 from vla_ros.robots import load_robot, robot_names
@@ -144,13 +147,21 @@ def robots() -> list[str]:
     return lines
 
 
+def readme() -> list[str]:
+    """README.md with its table of what has been tried."""
+    heading, by_robot, anywhere = proven.rows(proven.load())
+    lines = table(heading, by_robot) + table(("on no robot in particular", ""), anywhere)
+    return proven.with_table((ROOT / "README.md").read_text(encoding="utf-8"), lines[:-1]).splitlines()
+
+
 def main() -> int:
     """Write the tables, or with --check compare them; the exit status."""
     stale = []
-    for name, make in (("interfaces", interfaces), ("parameters", parameters), ("robots", robots)):
-        path, text = ROOT / "docs" / f"{name}.md", "\n".join(make()).rstrip() + "\n"
+    made = {"docs/interfaces.md": interfaces, "docs/parameters.md": parameters, "docs/robots.md": robots}
+    for name, make in {**made, "README.md": readme}.items():
+        path, text = ROOT / name, "\n".join(make()).rstrip() + "\n"
         if not path.is_file() or path.read_text() != text:
-            stale.append(f"docs/{name}.md")
+            stale.append(name)
             if "--check" not in sys.argv:
                 path.write_text(text)
     if stale and "--check" in sys.argv:
