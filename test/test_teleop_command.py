@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vla_ros.bringup.graph import GraphOptions, TeleopOptions
-from vla_ros.commands.teleop import drive
+from vla_ros.commands.teleop import _recorded, drive
 from vla_ros.errors import VlaRosError
 
 
@@ -34,3 +34,11 @@ def test_one_sentence_and_no_folder(
     with pytest.raises(VlaRosError, match=fragment) as refused:
         drive(GraphOptions(**options, teleop=TeleopOptions(**person)), tmp_path)
     assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_what_was_discarded_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    assert _recorded(tmp_path, set()) == f"No episode was recorded in {tmp_path}."
+    bag = tmp_path / "discarded" / "20260101-000000_episode_0001"
+    bag.mkdir(parents=True)
+    (bag / "bag_0.mcap").touch()
+    assert "1 discarded" in _recorded(tmp_path, set())

@@ -149,8 +149,8 @@ def drive(day: Day) -> str:
     require(status == 0, f"It ended with status {status}.")
     bags = list((day.folder / "demos").glob("discarded/*/*.mcap"))
     require(len(bags) == 1, f"There are {len(bags)} discarded bags, not 1.")
-    contract = load_contract(bags[0].parent, simulated=True)
-    speed = float(np.abs(load_run(bags[0].parent, contract.robot).setpoints.velocities).max())
+    robot = load_contract(day.last_run() / "contract.yaml", simulated=True).robot
+    speed = float(np.abs(load_run(bags[0].parent, robot).setpoints.velocities).max())
     require(speed > MOVING, f"The keys moved the robot at {speed:.3f} rad/s only.")
     day.figures["keys_moved_at_rad_s"] = round(speed, 3)
     return f"the keys moved the robot, up to {speed:.2f} rad/s; the episode was discarded"

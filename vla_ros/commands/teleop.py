@@ -13,6 +13,7 @@ from types import FrameType
 from vla_ros.bringup.gazebo import check_gazebo
 from vla_ros.bringup.graph import GraphOptions, contract_for, run_folder
 from vla_ros.commands.shared import shown, stamp
+from vla_ros.data.open import discarded_in
 from vla_ros.errors import ConfigurationError, unknown
 from vla_ros.teleop.devices import DEVICES, own_terminal
 from vla_ros.teleop.devices.leader import check_device_options
@@ -74,6 +75,8 @@ def _recorded(folder: Path, before: set[Path]) -> str:
     bags = _bags(folder)
     count = len(bags - before)
     there = f" ({len(bags)} are there)" if len(bags) > count else ""
+    if not bags and (discarded := discarded_in(folder)):
+        return f"No episode was kept in {shown(folder)}; {discarded} discarded are in {shown(folder)}/discarded."
     if not bags:
         return f"No episode was recorded in {shown(folder)}."
     episodes = "1 episode" if count == 1 else f"{count} episodes"

@@ -51,4 +51,4 @@ def _outcome(console: Console, operator: Operator, before: str) -> str:
         return before
     sentence = f"{name}: {result.outcome.name.lower()}: {result.reason}"
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    return name
+    return result.episode_id
