@@ -1,4 +1,4 @@
-"""The page 'Monday in a lab' and its program say the same; the table of what has been tried names what exists."""
+"""The page 'Monday in a lab' and its program agree; the table of what has been tried names what exists."""
 
 from __future__ import annotations
 
@@ -68,7 +68,11 @@ def test_a_step_that_fails_says_why() -> None:
 
 
 def test_ctrl_c_in_the_terminal_is_a_signal_and_the_folder_is_its_own(tmp_path: Path) -> None:
-    code = "import os, time; print(os.getcwd(), flush=True)\ntry: time.sleep(30)\nexcept KeyboardInterrupt: exit(7)"
+    code = (
+        "import os, time\n"
+        "try:\n  print(os.getcwd(), flush=True)\n  time.sleep(30)\n"
+        "except KeyboardInterrupt:\n  exit(7)"
+    )
     with Terminal([sys.executable, "-c", code], tmp_path) as terminal:
         assert terminal.wait_for(re.escape(str(tmp_path)), 20.0)
         terminal.press(INTERRUPT)

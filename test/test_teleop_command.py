@@ -41,4 +41,4 @@ def test_what_was_discarded_is_not_said_to_be_missing(tmp_path: Path) -> None:
     bag = tmp_path / "discarded" / "20260101-000000_episode_0001"
     bag.mkdir(parents=True)
     (bag / "bag_0.mcap").touch()
-    assert "1 discarded" in _recorded(tmp_path, set())
+    assert "discarded: 1" in _recorded(tmp_path, set())

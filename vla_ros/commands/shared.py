@@ -112,7 +112,7 @@ def file_to_write(path: Path | None) -> Path | None:
 
 
 def print_next(console: Console, *words: str | Path) -> None:
-    """The command that usually follows, as the last line of one that went well; paths are quoted as needed."""
+    """The command that usually follows, the last line of one that went well; paths are quoted as needed."""
     parts = (shlex.quote(shown(word)) if isinstance(word, Path) else word for word in words)
     console.print(f"Next: {' '.join(parts)}", highlight=False, markup=False, soft_wrap=True)
 

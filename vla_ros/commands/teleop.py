@@ -76,7 +76,8 @@ def _recorded(folder: Path, before: set[Path]) -> str:
     count = len(bags - before)
     there = f" ({len(bags)} are there)" if len(bags) > count else ""
     if not bags and (discarded := discarded_in(folder)):
-        return f"No episode was kept in {shown(folder)}; {discarded} discarded are in {shown(folder)}/discarded."
+        moved = shown(folder / "discarded")
+        return f"No episode was kept in {shown(folder)}; discarded: {discarded}, in {moved}."
     if not bags:
         return f"No episode was recorded in {shown(folder)}."
     episodes = "1 episode" if count == 1 else f"{count} episodes"
