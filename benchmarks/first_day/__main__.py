@@ -6,6 +6,7 @@ Types the page's commands, step by step, in terminals of their own; status 1 at 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -56,7 +57,8 @@ def main() -> int:
     print(f"Everything is in {folder}.")
     if given.json is not None:
         document |= {
-            "robot": given.robot, "all_good": all_good(rows), "steps": rows,
+            "robot": given.robot, "demonstrations": given.demonstrations, "niceness": os.nice(0),
+            "all_good": all_good(rows), "steps": rows,
             "not_reached": [step.__name__ for step in STEPS[len(rows) :]], "figures": day.figures,
         }  # fmt: skip
         write_json(given.json, document)
