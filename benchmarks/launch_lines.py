@@ -101,6 +101,8 @@ class Launch:
         status = self._process.wait()
         seconds = time.monotonic() - begun
         self._reader.join(2.0)
+        if self._process.stdout is not None and not self._reader.is_alive():
+            self._process.stdout.close()
         return status, left, seconds
 
     def _signal(self, signum: int) -> bool:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.machine import ROOT
 
-DOCUMENTS = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "policies.md")
+DOCUMENTS = tuple(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "policies", "ros_install"))
 RESULTS = ROOT / "benchmarks" / "results"
 _MARKED = r"(<!-- {name}: begin[^\n]*-->\n).*?(<!-- {name}: end -->)"
 Document = Mapping[str, Any]

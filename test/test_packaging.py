@@ -245,6 +245,61 @@ def test_one_pip_step_names_all_that_the_package_needs_besides_ros() -> None:
     assert "-r requirements.txt" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+ROSDEP_KEYS = {
+    "msgpack": "python3-msgpack", "numpy": "python3-numpy", "pillow": "python3-pil", "rich": "python3-rich",
+    "scipy": "python3-scipy", "pyyaml": "python3-yaml",
+}  # fmt: skip
+"""By the names in requirements.txt: keys in rosdep/python.yaml of ros/rosdistro whose package in Ubuntu 24.04
+is new enough."""
+IMPORTED_AS = {
+    "cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "pinocchio": "pin",
+    # come with pin, Matplotlib and rosbags, whose parts or needs they are
+    "coal": "pin", "mpl_toolkits": "matplotlib", "backports": "rosbags", "lz4": "rosbags",
+}  # fmt: skip
+"""Names of modules that differ from those of their packages."""
+EXTRAS = {"huggingface_hub", "onnxruntime", "rerun", "sentencepiece", "tokenizers", "torch", "transformers"}
+"""Of pyproject.toml; what needs them says so."""
+BY_OTHERS = {
+    "cv_bridge",  # used where it is installed
+    "pytest",  # loads vla_ros.testing itself
+    "triton",  # comes with torch
+}
+
+
+def required() -> dict[str, str]:
+    """Requirements of requirements.txt by name."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return {re.split(r"[<>=]", line)[0]: line for line in lines if line and not line.startswith("#")}
+
+
+def test_every_python_package_that_is_imported_is_named_once_where_colcon_users_look() -> None:
+    used = (
+        {
+            IMPORTED_AS.get(name, name)
+            for name in imported_modules(ROOT / "vla_ros")
+            if name not in sys.stdlib_module_names and name != "vla_ros" and not ROS_MODULES.match(name)
+        }
+        - EXTRAS
+        - BY_OTHERS
+    )
+    assert {"numpy", "pin", "opencv-python-headless"} <= used
+    assert used - set(required()) == set()
+    # and nothing that nobody imports
+    assert set(required()) - used == set()
+
+
+def test_rosdep_is_asked_only_for_what_it_has(manifest: ElementTree.Element) -> None:
+    keys = {e.text for e in manifest if e.tag == "exec_depend" and (e.text or "").startswith("python3-")}
+    assert keys == {*ROSDEP_KEYS.values(), "python3-pip"}
+    assert set(ROSDEP_KEYS) <= set(required())
+
+
+def test_the_pip_step_is_the_same_everywhere_and_works_where_python_is_externally_managed() -> None:
+    step = "python3 -m pip install --user --break-system-packages --ignore-installed -r requirements.txt"
+    for name in ("README.md", "requirements.txt", "docs/ros_install.md"):
+        assert step in (ROOT / name).read_text(encoding="utf-8"), name
+
+
 def test_the_command_is_installed_beside_the_nodes() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert "install(PROGRAMS scripts/vla-ros DESTINATION bin)" in text

@@ -152,6 +152,8 @@ class Inference(VlaLifecycleNode):
 
     def close(self) -> None:
         """End the model's process and the worker."""
+        with self._wake:
+            self._running = False
         if self._isolated is not None:
             # first: an answer under way ends with it
             self._isolated.close()
@@ -268,6 +270,9 @@ class Inference(VlaLifecycleNode):
             self._problem = ""
             return result
         except VlaRosError as error:
+            if not self._running:
+                # its process was ended under it, which is nobody's trouble
+                return None
             sentence = str(error)
         except Exception as error:
             sentence = f"Policy '{self._policy_name}' failed with {type(error).__name__}: {error}"
