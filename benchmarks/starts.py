@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.tables import Rows
 from vla_ros.data.bag_index import BagIndex
 from vla_ros.errors import DataError
 from vla_ros.types import InterventionAction, Reason
@@ -83,6 +85,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "first_command_median": round(median(firsts), 2) if firsts else None,
         "first_command_most": max(firsts, default=None),
     }
+
+
+def rows(document: Mapping[str, Any]) -> list[Rows]:
+    """The table of a result."""
+    heads = list(document["all"])
+    lines = [
+        [name, *("-" if found[head] is None else str(found[head]) for head in heads)]
+        for name, found in {**document["robots"], "all": document["all"]}.items()
+    ]
+    return [Rows("Starts", ["", *(head.replace("_", " ") for head in heads)], lines)]
 
 
 def main() -> int:

@@ -17,7 +17,9 @@ from rich.table import Table
 
 from benchmarks.machine import ROOT
 
-DOCUMENTS = tuple(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "policies", "ros_install"))
+DOCUMENTS = tuple(
+    ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "policies", "ros_install", "first_day")
+)
 RESULTS = ROOT / "benchmarks" / "results"
 _MARKED = r"(<!-- {name}: begin[^\n]*-->\n).*?(<!-- {name}: end -->)"
 Document = Mapping[str, Any]
@@ -248,10 +250,12 @@ MAKERS: dict[str, Maker | str] = {
     "demonstrations": "demonstrations:rows",
     "recording": "data_tables:recording_rows",
     "scripted": "scripted:rows",
+    "first_day": "first_day.rows:rows",
     "launch_lines": "launch_lines:rows",
     "one_step": "one_step:rows",
     "replay_speed": "replay_speed:rows",
     "speed_limits": "speed_limits:rows",
+    "starts": "starts:rows",
 }
 """By the name of a result: what makes its tables, or the module and function that does."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOVE_TIMEOUT, STILL_FOR = 30.0, 0.3
 """Longest time of a motion, and how long the robot must stand to have arrived [s]."""
-COMING_TO_REST = 5.0
+COMING_TO_REST = 15.0
 """Longest time the motion before may take to come to rest [s]."""
 START_TIMEOUT = 60.0
 """Longest time until the graph is up [s], where the lifecycle manager is not told to have more patience."""
